@@ -1,0 +1,3 @@
+//! tidewater.
+use mimalloc as _;
+fn main() {}
