@@ -1,1 +1,5 @@
-//! tidewater.
+//! tidewater: Kafka topics in, exact Apache Iceberg tables out.
+
+pub mod job;
+pub mod model;
+pub mod source;
