@@ -54,6 +54,15 @@ impl Interner {
         fresh.into_iter().map(|symbol| (symbol, tables.contents[&symbol.0].clone())).collect()
     }
 
+    /// All symbols with their contents, sorted.
+    pub fn all(&self) -> Vec<(Symbol, Box<[u8]>)> {
+        let tables = self.read();
+        let mut all: Vec<_> =
+            tables.contents.iter().map(|(hash, content)| (Symbol(*hash), content.clone())).collect();
+        all.sort_unstable();
+        all
+    }
+
     fn insert(&self, content: &[u8], fresh: bool) -> Symbol {
         let hash = symbol_hash(content);
         if let Some(known) = self.read().contents.get(&hash) {

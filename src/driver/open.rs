@@ -1,0 +1,263 @@
+//! Opening a run: the catalog, the tables as the last commit left them, the state and the sources. Whatever speaks
+//! against the run is found before anything is written.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use rustix::fs::{FlockOperation, flock};
+use thiserror::Error;
+
+use super::RunOptions;
+use crate::job::{Job, SourceSpec, differences};
+use crate::lake::catalog::{Catalog, JobSwap, NewTable};
+use crate::lake::names::Origin;
+use crate::lake::storage::Store;
+use crate::lake::table::LoadedTable;
+use crate::model::{Commit, Incarnation, Interner};
+use crate::sink::{Stored, TableSet};
+use crate::source::feed::Role;
+use crate::source::{self, OpenOptions, Source};
+use crate::symbols;
+
+/// A run that would not be safe. Exit code 3.
+#[derive(Debug, Error)]
+pub enum Refused {
+    /// Another run holds the job's lock.
+    #[error("another run of job {job} is at work (it holds {lock}); stop it first")]
+    AtWork {
+        /// The job.
+        job: String,
+        /// The lock file.
+        lock: String,
+    },
+    /// The job file is not the one that made the state.
+    #[error(
+        "the definition of job {job} has changed since its tables and state were made:\n{changes}\n\
+         take the change back, or run it as a new job (another name and namespace), or remove the old tables and state"
+    )]
+    Definition {
+        /// The job.
+        job: String,
+        /// One line for each change.
+        changes: String,
+    },
+    /// A table is not at the version that the job committed.
+    #[error(
+        "table {table} was {what} by another program since commit {commit} of job {job} (expected {expected}); \
+         restore it, or run the job in a new namespace"
+    )]
+    TableChanged {
+        /// The job.
+        job: String,
+        /// The table.
+        table: String,
+        /// What happened to it.
+        what: &'static str,
+        /// The job's newest commit.
+        commit: Commit,
+        /// The metadata that was expected.
+        expected: String,
+    },
+    /// Tables of that name exist and are not this job's.
+    #[error("table {table} exists already and belongs to {owner}; give job {job} another namespace")]
+    Foreign {
+        /// The job.
+        job: String,
+        /// The table.
+        table: String,
+        /// Whose it is.
+        owner: String,
+    },
+}
+
+/// What a run starts with.
+pub(super) struct Opened {
+    pub catalog: Catalog,
+    pub store: Store,
+    pub tables: Arc<TableSet>,
+    pub loaded: Vec<LoadedTable>,
+    pub stored: Stored,
+    pub commit: Commit,
+    pub incarnation: Incarnation,
+    pub interner: Arc<Interner>,
+    pub sources: Vec<(Role, Box<dyn Source>)>,
+    /// Held until the run ends.
+    pub lock: File,
+}
+
+/// The tables and the state of a job at its newest commit, for reading.
+pub fn open_lake(job: &Job) -> anyhow::Result<Option<(Stored, Commit, Vec<LoadedTable>)>> {
+    if !job.lake.catalog.exists() {
+        return Ok(None);
+    }
+    let timeout = std::time::Duration::from_secs(10);
+    let catalog = Catalog::open(&job.lake.catalog, &job.lake.catalog_name, timeout)?;
+    let Some((stored, commit)) = read_stored(job, &catalog)? else { return Ok(None) };
+    let store = Store::local();
+    let tables = stored.tables.iter().map(|(name, table)| {
+        LoadedTable::load(&store, &job.lake.namespace, name, &table.location)
+    });
+    let tables = tables.collect::<Result<Vec<_>, _>>()?;
+    Ok(Some((stored, commit, tables)))
+}
+
+pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<Opened> {
+    let lake = &job.lake;
+    for dir in [lake.catalog.parent().unwrap_or(Path::new(".")), &lake.warehouse, &lake.state] {
+        fs::create_dir_all(dir).with_context(|| format!("cannot create folder {}", dir.display()))?;
+    }
+    let lock = take_lock(job)?;
+    let mut catalog = Catalog::open(&lake.catalog, &lake.catalog_name, options.busy_timeout)?;
+    let store = Store::local();
+    let tables = Arc::new(TableSet::new(job)?);
+    let known = read_stored(job, &catalog)?;
+    match &known {
+        Some((stored, commit)) => check_stored(job, stored, *commit, &catalog)?,
+        None => check_new(job, &tables, &catalog, &store)?,
+    }
+    let (stored, commit) =
+        known.unwrap_or_else(|| (Stored::new(job.definition.clone()), Commit(0)));
+    let sources = open_sources(job, options, &stored)?;
+    let interner = Arc::new(Interner::default());
+    symbols::load(&lake.state, &stored.symbols, &interner)?;
+    let incarnation = Incarnation(catalog.begin_run(&job.name)?.incarnation);
+    let mut opened = Opened {
+        catalog,
+        store,
+        tables,
+        loaded: Vec::new(),
+        stored,
+        commit,
+        incarnation,
+        interner,
+        sources,
+        lock,
+    };
+    if opened.stored.tables.is_empty() {
+        create_tables(job, &mut opened)?;
+    } else {
+        load_tables(job, &mut opened)?;
+    }
+    Ok(opened)
+}
+
+fn take_lock(job: &Job) -> anyhow::Result<File> {
+    let path = job.lake.state.join("lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&path);
+    let lock = lock.with_context(|| format!("cannot open lock file {}", path.display()))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Refused::AtWork { job: job.name.clone(), lock: path.display().to_string() }.into())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+fn read_stored(job: &Job, catalog: &Catalog) -> anyhow::Result<Option<(Stored, Commit)>> {
+    let Some(row) = catalog.read_job(&job.name)? else { return Ok(None) };
+    let Some(body) = row.body else { return Ok(None) };
+    Ok(Some((Stored::decode(&job.name, &body)?, Commit(row.commit))))
+}
+
+/// The job goes on from a commit: its definition and its tables must be those of that commit.
+fn check_stored(job: &Job, stored: &Stored, commit: Commit, catalog: &Catalog) -> anyhow::Result<()> {
+    let changes = differences(&stored.definition, &job.definition);
+    if !changes.is_empty() {
+        let changes = changes.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
+        return Err(Refused::Definition { job: job.name.clone(), changes }.into());
+    }
+    for (name, table) in &stored.tables {
+        let found = catalog.table_location(&job.lake.namespace, name)?;
+        let what = match found {
+            Some(found) if found == table.location => continue,
+            Some(_) => "changed",
+            None => "dropped",
+        };
+        return Err(Refused::TableChanged {
+            job: job.name.clone(),
+            table: format!("{}.{name}", job.lake.namespace),
+            what,
+            commit,
+            expected: table.location.clone(),
+        }
+        .into());
+    }
+    Ok(())
+}
+
+/// The job is new: no table of it may exist.
+fn check_new(job: &Job, tables: &TableSet, catalog: &Catalog, store: &Store) -> anyhow::Result<()> {
+    for (_, table) in tables.iter() {
+        let spec = &table.spec;
+        let Some(location) = catalog.table_location(&spec.namespace, &spec.name)? else { continue };
+        let owner = LoadedTable::load(store, &spec.namespace, &spec.name, &location).ok();
+        let owner = owner.and_then(|table| table.metadata.properties().get("tidewater.job").cloned());
+        return Err(Refused::Foreign {
+            job: job.name.clone(),
+            table: spec.full_name(),
+            owner: owner.map_or("another program".to_owned(), |job| format!("job {job}")),
+        }
+        .into());
+    }
+    Ok(())
+}
+
+fn create_tables(job: &Job, opened: &mut Opened) -> anyhow::Result<()> {
+    let origin = Origin { job: job.name.clone(), incarnation: opened.incarnation.0, commit: 0 };
+    let mut rows = Vec::new();
+    for (_, table) in opened.tables.iter() {
+        let loaded = LoadedTable::create(&opened.store, &table.spec, &table.location, &origin)?;
+        rows.push(NewTable {
+            namespace: table.spec.namespace.clone(),
+            table: table.spec.name.clone(),
+            metadata_location: loaded.metadata_location.clone(),
+        });
+        let entry = opened.stored.tables.entry(table.spec.name.clone()).or_default();
+        entry.location.clone_from(&loaded.metadata_location);
+        opened.loaded.push(loaded);
+    }
+    opened.store.sync_directories()?;
+    let swap = JobSwap {
+        job: job.name.clone(),
+        incarnation: opened.incarnation.0,
+        from_commit: 0,
+        to_commit: 0,
+        body: opened.stored.encode(),
+    };
+    Ok(opened.catalog.create_tables(&rows, &swap)?)
+}
+
+fn load_tables(job: &Job, opened: &mut Opened) -> anyhow::Result<()> {
+    for (_, table) in opened.tables.iter() {
+        let name = &table.spec.name;
+        let location = opened.stored.tables.get(name).map(|stored| stored.location.as_str());
+        let location = location.unwrap_or_default();
+        let loaded = LoadedTable::load(&opened.store, &job.lake.namespace, name, location)?;
+        table.spec.check(&loaded.metadata)?;
+        opened.loaded.push(loaded);
+    }
+    Ok(())
+}
+
+fn open_sources(
+    job: &Job,
+    options: &RunOptions,
+    stored: &Stored,
+) -> anyhow::Result<Vec<(Role, Box<dyn Source>)>> {
+    let mut specs: Vec<(Role, &SourceSpec)> = vec![(Role::Events, &job.events.source)];
+    specs.extend(job.dimension.iter().map(|dimension| (Role::Dimension, &dimension.source)));
+    let mut sources = Vec::new();
+    for (role, spec) in specs {
+        let options = OpenOptions {
+            saved: stored.cut.offsets(&spec.topic()),
+            follow: options.follow,
+            accept_loss: options.accept_loss,
+            connect_timeout: options.connect_timeout,
+        };
+        sources.push((role, source::open(spec, &options)?));
+    }
+    Ok(sources)
+}

@@ -1,0 +1,104 @@
+//! The report of a run: one JSON object, or a few lines for people.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::threads::Finished;
+use crate::job::Job;
+use crate::model::Commit;
+use crate::sink::Counts;
+use crate::source::cut::Cut;
+use crate::source::feed::Role;
+
+/// What a run did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The job.
+    pub job: String,
+    /// The run's incarnation.
+    pub incarnation: u64,
+    /// The newest commit.
+    pub commit: u64,
+    /// Records of the event topic read in this run.
+    pub records: u64,
+    /// Events admitted.
+    pub events: u64,
+    /// Copies of admitted events.
+    pub duplicates: u64,
+    /// Copies whose content differs.
+    pub conflicts: u64,
+    /// Records that did not decode.
+    pub dead_letters: u64,
+    /// Records of the dimension topic.
+    pub dimension_records: u64,
+    /// Rows that entered or left current tables.
+    pub changes: u64,
+    /// Commits of this run.
+    pub commits: u64,
+    /// Wall time.
+    pub seconds: f64,
+    /// Event records by wall time.
+    pub events_per_second: f64,
+    /// The most memory that the process held.
+    pub peak_rss_bytes: u64,
+    /// What the tables contain.
+    pub cut: Cut,
+    /// The tables, by full name.
+    pub tables: BTreeMap<String, TableReport>,
+}
+
+/// A table at the end of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct TableReport {
+    /// Its newest snapshot, if it has one.
+    pub snapshot_id: Option<i64>,
+    /// Its rows.
+    pub rows: u64,
+}
+
+impl Report {
+    pub(super) fn new(job: &Job, start: Commit, finished: Finished, elapsed: Duration) -> Self {
+        let Finished { committer, counts, changes } = finished;
+        let mut events = Counts::default();
+        let mut dimension = Counts::default();
+        for ((role, _), counts) in &counts {
+            match role {
+                Role::Events => events.add(counts),
+                Role::Dimension => dimension.add(counts),
+            }
+        }
+        let tables = committer.loaded.iter().map(|table| {
+            let snapshot_id = table.metadata.current_snapshot_id();
+            (table.full_name(), TableReport { snapshot_id, rows: table.row_count() })
+        });
+        let seconds = elapsed.as_secs_f64();
+        Report {
+            job: job.name.clone(),
+            incarnation: committer.incarnation.0,
+            commit: committer.commit.0,
+            records: events.records,
+            events: events.events,
+            duplicates: events.duplicates,
+            conflicts: events.conflicts,
+            dead_letters: events.dead_letters + dimension.dead_letters,
+            dimension_records: dimension.records,
+            changes,
+            commits: committer.commit.0 - start.0,
+            seconds,
+            events_per_second: events.records as f64 / seconds.max(1e-9),
+            peak_rss_bytes: peak_rss_bytes(),
+            cut: committer.stored.cut.clone(),
+            tables: tables.collect(),
+        }
+    }
+}
+
+/// The most memory that this process held, in bytes; 0 where the system does not tell.
+fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

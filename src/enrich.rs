@@ -1,0 +1,350 @@
+//! Enrich: events meet the dimension as it is now, and every answer follows.
+//!
+//! ```text
+//!   facts (by user) ─────►┌──────────┐──► verdicts   (home to the payload's worker: admitted, and with which columns)
+//!                         │  enrich  │──► changes    (differences by group, once a commit)
+//!   versions (by user) ──►└──────────┘──► finished   (slabs of rows, step events and versions)
+//! ```
+//!
+//! *Frontiers.* An epoch is worked off when neither input can add to it: first its dimension changes, then its facts.
+//! Verdicts leave with their epoch, changes and slabs with their commit.
+//!
+//! *Invariants.* (1) `changes` summed up to a commit are the aggregates and funnels of the records below its cut.
+//! (2) A row is read from slabs at most once in a run, unless memory was freed. (3) Memory is freed only when
+//! all that it held stands in slabs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::{Capability, InputCapability};
+
+use crate::aggregate::Aggregate;
+use crate::changes::{Changes, Delta, GroupKey};
+use crate::frontier::{CommitHold, Next, Stash, next_complete, open_epoch_of_all};
+use crate::funnel::Funnel;
+use crate::groups::DimensionGroups;
+use crate::hydrate::{Hydration, rows_layout, steps_layout};
+use crate::model::hash::owner;
+use crate::model::{Commit, DimensionChange, Epoch, Fact, Symbol};
+use crate::offload::Mailbox;
+use crate::sink::{Finished, Verdict};
+use crate::state::SlabMeta;
+use crate::users::{self, UserIndex, Users};
+use crate::worker::WorkerContext;
+
+/// What enrich gives on.
+pub struct Enriched<'s> {
+    /// One for each admitted event, if the job writes the events table.
+    pub verdicts: Stream<'s, Epoch, Vec<Verdict>>,
+    /// Differences of the current tables.
+    pub changes: Stream<'s, Epoch, Vec<(GroupKey, Delta)>>,
+    /// Slabs.
+    pub finished: Stream<'s, Epoch, Vec<Finished>>,
+}
+
+/// Maintains aggregates and funnels of `facts` joined with `versions`.
+pub fn enrich<'s>(
+    facts: Stream<'s, Epoch, Vec<Fact>>,
+    versions: Stream<'s, Epoch, Vec<DimensionChange>>,
+    context: &Arc<WorkerContext>,
+) -> Enriched<'s> {
+    let scope = facts.scope();
+    let peers = scope.peers();
+    let mut builder = OperatorBuilder::new("enrich::users".to_owned(), scope);
+    let by_user = Exchange::new(move |fact: &Fact| owner(fact.user, peers));
+    let mut facts = builder.new_input(facts, by_user);
+    let by_user = Exchange::new(move |change: &DimensionChange| owner(change.user, peers));
+    let mut versions = builder.new_input(versions, by_user);
+    let (verdicts, verdicts_stream) = builder.new_output();
+    let (changes, changes_stream) = builder.new_output();
+    let (finished, finished_stream) = builder.new_output();
+    let mut verdicts = OutputBuilder::from(verdicts);
+    let mut changes = OutputBuilder::from(changes);
+    let mut finished = OutputBuilder::from(finished);
+    let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
+    let mut state = State::new(Arc::clone(context), Mailbox::new(wake));
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        move |frontiers| {
+            facts.for_each(|capability, facts| state.absorb_facts(&capability, facts));
+            versions.for_each(|capability, changes| state.absorb_versions(&capability, changes));
+            let mut parts_out = finished.activate();
+            for (capability, parts) in state.finished() {
+                parts_out.session(&capability).give_iterator(parts.into_iter());
+            }
+            let (mut verdicts_out, mut changes_out) = (verdicts.activate(), changes.activate());
+            state.advance(open_epoch_of_all(frontiers), &mut |output| match output {
+                Output::Verdicts(capability, mut verdicts) => {
+                    verdicts_out.session(&capability).give_container(&mut verdicts);
+                }
+                Output::Changes(capability, changes) => {
+                    changes_out.session(&capability).give_iterator(changes.into_iter_nonzero());
+                }
+            });
+        }
+    });
+    Enriched { verdicts: verdicts_stream, changes: changes_stream, finished: finished_stream }
+}
+
+enum Output {
+    Verdicts(Capability<Epoch>, Vec<Verdict>),
+    Changes(Capability<Epoch>, Changes),
+}
+
+/// What a worker knows of its users.
+#[derive(Debug)]
+pub struct Tables {
+    /// Their versions of the dimension.
+    pub users: Users,
+    /// Their rows in each aggregate.
+    pub aggregates: Vec<Aggregate>,
+    /// Their paths in each funnel.
+    pub funnels: Vec<Funnel>,
+}
+
+impl Tables {
+    fn new(context: &WorkerContext) -> Self {
+        let job = &context.job;
+        let layout = &context.layout;
+        let aggregates = job.aggregates.iter().zip(&layout.aggregates).enumerate();
+        let funnels = job.funnels.iter().zip(&layout.funnels).enumerate();
+        let slot = layout.funnel_slot.unwrap_or_default();
+        let table = |index| context.tables.aggregate(index);
+        Tables {
+            users: Users::new(context.no_version),
+            aggregates: aggregates
+                .map(|(index, (spec, layout))| Aggregate::new(spec, layout.clone(), table(index)))
+                .collect(),
+            funnels: funnels
+                .map(|(index, (spec, layout))| {
+                    Funnel::new(spec, slot, *layout, context.tables.funnel(index))
+                })
+                .collect(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let aggregates: usize = self.aggregates.iter().map(Aggregate::bytes).sum();
+        let funnels: usize = self.funnels.iter().map(Funnel::bytes).sum();
+        self.users.bytes() + aggregates + funnels
+    }
+
+    fn evict(&mut self) {
+        self.users.evict();
+        self.aggregates.iter_mut().for_each(Aggregate::evict);
+        self.funnels.iter_mut().for_each(Funnel::evict);
+    }
+}
+
+/// What waits for its epoch: facts, and dimension changes.
+type Waiting = (Vec<Vec<Fact>>, Vec<DimensionChange>);
+
+struct State {
+    context: Arc<WorkerContext>,
+    tables: Tables,
+    hydration: Hydration,
+    groups: DimensionGroups,
+    stash: Stash<Waiting>,
+    /// Hold the commit open on the ports of changes and of finished parts.
+    changes_hold: CommitHold,
+    finished_hold: CommitHold,
+    changes: Changes,
+    mailbox: Mailbox<(Commit, Vec<Finished>)>,
+    writing: BTreeMap<Commit, Capability<Epoch>>,
+    written: Vec<SlabMeta>,
+    evicting: Option<Commit>,
+}
+
+impl State {
+    fn new(context: Arc<WorkerContext>, mailbox: Mailbox<(Commit, Vec<Finished>)>) -> Self {
+        let tables = Tables::new(&context);
+        State {
+            hydration: Hydration::open(&context, &tables, &[]),
+            tables,
+            groups: DimensionGroups::new(&context),
+            context,
+            stash: Stash::new(),
+            changes_hold: CommitHold::default(),
+            finished_hold: CommitHold::default(),
+            changes: Changes::default(),
+            mailbox,
+            writing: BTreeMap::new(),
+            written: Vec::new(),
+            evicting: None,
+        }
+    }
+
+    fn absorb_facts(&mut self, capability: &InputCapability<Epoch>, facts: &mut Vec<Fact>) {
+        self.hold(capability);
+        if let Some((waiting, _)) = self.stash.entry(capability, 0) {
+            waiting.push(std::mem::take(facts));
+        }
+    }
+
+    fn absorb_versions(
+        &mut self,
+        capability: &InputCapability<Epoch>,
+        changes: &mut Vec<DimensionChange>,
+    ) {
+        self.hold(capability);
+        if let Some((_, waiting)) = self.stash.entry(capability, 0) {
+            waiting.append(changes);
+        }
+    }
+
+    fn hold(&mut self, capability: &InputCapability<Epoch>) {
+        self.changes_hold.hold(capability, 1);
+        self.finished_hold.hold(capability, 2);
+    }
+
+    fn advance(&mut self, open: Option<Epoch>, give: &mut dyn FnMut(Output)) {
+        while self.evicting.is_none() {
+            let epoch = self.stash.first_complete(open);
+            match next_complete(epoch, self.finished_hold.first_complete(open)) {
+                Next::Commit(_) => self.close_commit(open, give),
+                Next::Epoch(_) => {
+                    let Some((capability, waiting)) = self.stash.take_complete(open) else { break };
+                    let verdicts = self.work_off(waiting);
+                    give(Output::Verdicts(capability, verdicts));
+                }
+                Next::Nothing => break,
+            }
+        }
+    }
+
+    /// Works off an epoch and returns its verdicts.
+    fn work_off(&mut self, (facts, mut versions): Waiting) -> Vec<Verdict> {
+        let hydrated = self.hydration.hydrate(&mut self.tables, &facts, &versions);
+        self.context.check(hydrated);
+        versions.sort_unstable_by_key(|change| change.position);
+        versions.iter().for_each(|change| self.apply_version(change));
+        let mut verdicts = Vec::new();
+        if self.context.job.lake.events {
+            verdicts.reserve(facts.iter().map(Vec::len).sum());
+        }
+        let mut walked = Vec::new();
+        for fact in facts.iter().flatten() {
+            self.apply_fact(fact, &mut verdicts, &mut walked);
+        }
+        self.settle_paths(walked);
+        verdicts
+    }
+
+    fn apply_version(&mut self, change: &DimensionChange) {
+        let user = self.tables.users.index(change.user);
+        if !self.tables.users.is_news(user, change) {
+            return;
+        }
+        let from = self.tables.users.change(user, change);
+        let to = self.tables.users.get(user).columns;
+        if from == to {
+            return;
+        }
+        let (from, to) = (self.groups.of(from), self.groups.of(to));
+        for (index, aggregate) in self.tables.aggregates.iter().enumerate() {
+            let (from, to) = (from.aggregates[index], to.aggregates[index]);
+            if from != to {
+                aggregate.relocate(user, from, to, &mut self.changes);
+            }
+        }
+        for (index, funnel) in self.tables.funnels.iter().enumerate() {
+            let (from, to) = (from.funnels[index], to.funnels[index]);
+            if from != to {
+                funnel.relocate(user, from, to, &mut self.changes);
+            }
+        }
+    }
+
+    fn apply_fact(
+        &mut self,
+        fact: &Fact,
+        verdicts: &mut Vec<Verdict>,
+        walked: &mut Vec<(UserIndex, usize)>,
+    ) {
+        let Tables { users, aggregates, funnels } = &mut self.tables;
+        let user = users.index(fact.user);
+        let columns = users.get(user).columns;
+        let groups = self.groups.of(columns);
+        for (aggregate, group) in aggregates.iter_mut().zip(&groups.aggregates) {
+            aggregate.absorb(user, fact, *group, &mut self.changes);
+        }
+        for (index, funnel) in funnels.iter_mut().enumerate() {
+            if funnel.absorb(user, fact) {
+                walked.push((user, index));
+            }
+        }
+        if self.context.job.lake.events {
+            verdicts.push(Verdict { worker: fact.worker, batch: fact.batch, row: fact.row, columns });
+        }
+    }
+
+    /// Finds the paths of the users who took a step in this epoch.
+    fn settle_paths(&mut self, mut walked: Vec<(UserIndex, usize)>) {
+        walked.sort_unstable();
+        walked.dedup();
+        for (user, index) in walked {
+            let group = self.groups.of(self.tables.users.get(user).columns).funnels[index];
+            self.tables.funnels[index].settle(user, group, &mut self.changes);
+        }
+    }
+
+    /// Hands on the changes of the first complete commit, and its new state to the lane.
+    fn close_commit(&mut self, open: Option<Epoch>, give: &mut dyn FnMut(Output)) {
+        if let Some((_, capability)) = self.changes_hold.take_complete(open) {
+            give(Output::Changes(capability, std::mem::take(&mut self.changes)));
+        }
+        let Some((commit, capability)) = self.finished_hold.take_complete(open) else { return };
+        self.writing.insert(commit, capability);
+        let fresh = self.take_fresh();
+        let context = Arc::clone(&self.context);
+        self.context.lane.submit(&self.mailbox, move || {
+            let slabs = fresh.into_iter().filter_map(|rows| {
+                context.write_slab(&rows.layout, commit, 0, rows.words)
+            });
+            (commit, slabs.map(Finished::Slab).collect())
+        });
+        if self.tables.bytes() > self.context.users_bytes_max {
+            self.evicting = Some(commit);
+        }
+    }
+
+    fn take_fresh(&mut self) -> Vec<FreshRows> {
+        let job = Arc::clone(&self.context.job);
+        let versions = self.tables.users.take_dirty().into_flattened();
+        let mut fresh = vec![FreshRows { layout: users::layout(), words: versions }];
+        for (spec, aggregate) in job.aggregates.iter().zip(&mut self.tables.aggregates) {
+            let layout = rows_layout(&spec.name, aggregate.width());
+            fresh.push(FreshRows { layout, words: aggregate.take_dirty() });
+        }
+        for (spec, funnel) in job.funnels.iter().zip(&mut self.tables.funnels) {
+            let words = funnel.take_fresh().into_flattened();
+            fresh.push(FreshRows { layout: steps_layout(&spec.name), words });
+        }
+        fresh
+    }
+
+    fn finished(&mut self) -> Vec<(Capability<Epoch>, Vec<Finished>)> {
+        let mut ready = Vec::new();
+        for (commit, parts) in self.mailbox.take() {
+            self.written.extend(parts.iter().filter_map(Finished::slab).cloned());
+            if self.evicting == Some(commit) {
+                self.tables.evict();
+                self.hydration = Hydration::open(&self.context, &self.tables, &self.written);
+                self.evicting = None;
+            }
+            if let Some(capability) = self.writing.remove(&commit) {
+                ready.push((capability, parts));
+            }
+        }
+        ready
+    }
+}
+
+struct FreshRows {
+    layout: crate::state::Layout,
+    words: Vec<u64>,
+}

@@ -1,0 +1,234 @@
+//! Funnel: how many users reached each step, along their earliest path.
+//!
+//! For a user, `t1` is the time of the first event of step 1, and `t(k+1)` that of the first event of step `k+1` at or
+//! after `t(k)` and at most the job's bound after `t1`. A user who has `t(k)` counts in step `k`, under the dimension as it
+//! is now. A late event can change a path, so all step events of a touched user are kept.
+//!
+//! *Owns* the paths of the users that this run touched; `hydrate` brings them in from slabs.
+
+use crate::changes::{Changes, GroupKey};
+use crate::job::{FunnelLayout, FunnelSpec};
+use crate::model::{Fact, Symbol};
+use crate::users::UserIndex;
+
+/// Words of a slab row, all of them key: the user, and a step event as [`pack`] makes it.
+pub const WIDTH: usize = 2;
+
+/// The paths of one funnel on one worker.
+#[derive(Debug)]
+pub struct Funnel {
+    table: usize,
+    slot: usize,
+    byte: usize,
+    steps: u8,
+    within_us: Option<i64>,
+    users: Vec<Path>,
+    /// New step events of the commit: rows of the next slab.
+    fresh: Vec<[u64; WIDTH]>,
+}
+
+/// The step events of a user.
+#[derive(Debug, Clone, Default)]
+struct Path {
+    /// Sorted, distinct.
+    events: Vec<u64>,
+    /// The furthest step reached.
+    reached: u8,
+    /// All stored events of the user are here.
+    loaded: bool,
+}
+
+/// A step event in a word: time first, so that words are in the order of time.
+fn pack(time_us: i64, step: u8) -> u64 {
+    (((time_us as u64) << 8) | u64::from(step)) ^ (1 << 63)
+}
+
+fn unpack(word: u64) -> (i64, u8) {
+    let word = word ^ (1 << 63);
+    ((word as i64) >> 8, word as u8)
+}
+
+impl Funnel {
+    /// A funnel without users; `slot` is the fact's slot of funnel steps.
+    pub fn new(spec: &FunnelSpec, slot: usize, layout: FunnelLayout, table: usize) -> Self {
+        Funnel {
+            table,
+            slot,
+            byte: layout.byte,
+            steps: spec.steps.len() as u8,
+            within_us: spec.within_us,
+            users: Vec::new(),
+            fresh: Vec::new(),
+        }
+    }
+
+    /// The step of `fact` in this funnel, from 1; `None` if it is no step.
+    pub fn step(&self, fact: &Fact) -> Option<u8> {
+        let step = (fact.slots[self.slot] >> (8 * self.byte)) as u8;
+        (step > 0).then_some(step)
+    }
+
+    /// True if the stored events of `user` are in memory.
+    pub fn is_loaded(&self, user: UserIndex) -> bool {
+        self.users.get(user.0 as usize).is_some_and(|path| path.loaded)
+    }
+
+    /// Takes in a stored step event. Before any other use of the user, [`Funnel::loaded`] must follow.
+    pub fn load(&mut self, user: UserIndex, stored: &[u64]) {
+        self.path(user).events.push(stored[1]);
+    }
+
+    /// Says that all stored events of `user` were loaded.
+    pub fn loaded(&mut self, user: UserIndex) {
+        let (steps, within_us) = (self.steps, self.within_us);
+        let path = self.path(user);
+        path.loaded = true;
+        path.events.sort_unstable();
+        path.reached = reached(&path.events, steps, within_us);
+    }
+
+    /// Adds a step event; true if it is new. [`Funnel::settle`] must follow before the epoch ends.
+    pub fn absorb(&mut self, user: UserIndex, fact: &Fact) -> bool {
+        let Some(step) = self.step(fact) else { return false };
+        let event = pack(fact.time, step);
+        let path = self.path(user);
+        match path.events.binary_search(&event) {
+            Ok(_) => false,
+            Err(place) => {
+                path.events.insert(place, event);
+                self.fresh.push([fact.user, event]);
+                true
+            }
+        }
+    }
+
+    /// Finds the path of `user` again and hands on what changed.
+    pub fn settle(&mut self, user: UserIndex, group: Symbol, changes: &mut Changes) {
+        let (steps, within_us) = (self.steps, self.within_us);
+        let path = self.path(user);
+        let before = path.reached;
+        path.reached = reached(&path.events, steps, within_us);
+        let after = path.reached;
+        for step in after + 1..=before {
+            self.count(step, group, -1, changes);
+        }
+        for step in before + 1..=after {
+            self.count(step, group, 1, changes);
+        }
+    }
+
+    /// Moves a user, whose events are in memory, from one group to another.
+    pub fn relocate(&self, user: UserIndex, from: Symbol, to: Symbol, changes: &mut Changes) {
+        let reached = self.users.get(user.0 as usize).map_or(0, |path| path.reached);
+        for step in 1..=reached {
+            self.count(step, from, -1, changes);
+            self.count(step, to, 1, changes);
+        }
+    }
+
+    /// The new step events since the last call, in no order.
+    pub fn take_fresh(&mut self) -> Vec<[u64; WIDTH]> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        let events: usize = self.users.iter().map(|path| path.events.capacity() * 8).sum();
+        events + self.users.capacity() * size_of::<Path>()
+    }
+
+    /// Drops all paths; all their events stand in slabs.
+    pub fn evict(&mut self) {
+        assert!(self.fresh.is_empty(), "events that no slab holds must not be dropped");
+        self.users = Vec::new();
+    }
+
+    fn count(&self, step: u8, group: Symbol, sign: i64, changes: &mut Changes) {
+        let key = GroupKey {
+            table: self.table,
+            window: u64::from(step),
+            event: 0,
+            dimension: group.0,
+        };
+        let delta = changes.entry(key, 0);
+        delta.count += sign;
+        delta.users += sign;
+    }
+
+    fn path(&mut self, user: UserIndex) -> &mut Path {
+        let user = user.0 as usize;
+        if self.users.len() <= user {
+            self.users.resize(user + 1, Path::default());
+        }
+        &mut self.users[user]
+    }
+}
+
+/// The furthest step of the earliest path through `events`, which are in the order of time.
+fn reached(events: &[u64], steps: u8, within_us: Option<i64>) -> u8 {
+    let mut position = 0;
+    let mut reached = 0;
+    let mut deadline = i64::MAX;
+    let mut at = i64::MIN;
+    while reached < steps {
+        // Events at the very time of the step before count too, wherever they stand among their equals.
+        while position > 0 && unpack(events[position - 1]).0 == at {
+            position -= 1;
+        }
+        let wanted = reached + 1;
+        let Some(found) = events[position..].iter().position(|event| unpack(*event).1 == wanted)
+        else {
+            break;
+        };
+        position += found;
+        at = unpack(events[position]).0;
+        if at > deadline {
+            break;
+        }
+        if wanted == 1 {
+            deadline = within_us.map_or(i64::MAX, |within| at.saturating_add(within));
+        }
+        reached = wanted;
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(events: &[(i64, u8)], steps: u8, within_us: Option<i64>) -> u8 {
+        let mut events: Vec<u64> = events.iter().map(|(time, step)| pack(*time, *step)).collect();
+        events.sort_unstable();
+        reached(&events, steps, within_us)
+    }
+
+    #[test]
+    fn steps_count_along_the_earliest_path() {
+        assert_eq!(path(&[], 3, None), 0);
+        assert_eq!(path(&[(5, 2), (6, 3)], 3, None), 0);
+        assert_eq!(path(&[(1, 2), (2, 1), (3, 3)], 3, None), 1);
+        assert_eq!(path(&[(1, 1), (2, 2), (3, 3)], 3, None), 3);
+        assert_eq!(path(&[(-9, 1), (-8, 2)], 3, None), 2);
+    }
+
+    #[test]
+    fn steps_at_the_same_time_count_in_any_order() {
+        assert_eq!(path(&[(7, 3), (7, 2), (7, 1)], 3, None), 3);
+        assert_eq!(path(&[(7, 3), (7, 1), (8, 2)], 3, None), 2);
+    }
+
+    #[test]
+    fn the_bound_counts_from_the_first_step_and_includes_its_end() {
+        assert_eq!(path(&[(0, 1), (10, 2), (11, 3)], 3, Some(10)), 2);
+        assert_eq!(path(&[(0, 1), (5, 1), (15, 2)], 2, Some(10)), 1);
+    }
+
+    #[test]
+    fn packing_keeps_the_order_of_time() {
+        for (time, step) in [(-5, 3), (0, 1), (7_258_118_399_999_999, 255)] {
+            assert_eq!(unpack(pack(time, step)), (time, step));
+        }
+        assert!(pack(-1, 9) < pack(0, 1) && pack(0, 9) < pack(1, 0));
+    }
+}

@@ -1,0 +1,227 @@
+//! The ids that a worker has seen: in memory those of this run, older ones in slabs that are asked on demand.
+//!
+//! An id takes 21 bytes of a table slot: 128 bits of hash, a 32-bit fingerprint of the winner's content, and a control
+//! byte. With a dedup horizon the ids are kept by *generation*, a quarter of the horizon of event time, so that memory
+//! and slabs are freed as a whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+use crate::model::{Commit, Fact};
+use crate::sink::Finished;
+use crate::state::{Layout, Reader, SlabMeta};
+use crate::worker::WorkerContext;
+
+/// Name of the collection in the state manifest.
+pub const COLLECTION: &str = "ids";
+/// Words of a slab row: two of the id's hash, one with the content's fingerprint.
+const WIDTH: usize = 3;
+/// Generations that cover the horizon.
+pub const GENERATIONS_OF_HORIZON: i64 = 4;
+/// Bytes of a table slot.
+const SLOT_BYTES: usize = size_of::<Id>() + 1;
+
+/// The layout of the slabs of ids.
+pub fn layout() -> Layout {
+    Layout { collection: COLLECTION.to_owned(), width: WIDTH, key: 2, filter: 2 }
+}
+
+/// The generation of an event time; all times share one if ids are kept for ever.
+pub fn generation(time_us: i64, horizon_us: Option<i64>) -> u64 {
+    let Some(horizon_us) = horizon_us else { return 0 };
+    let size_us = (horizon_us / GENERATIONS_OF_HORIZON).max(1);
+    // Shifted so that the order of generations is the order of unsigned numbers.
+    (time_us.div_euclid(size_us) as u64) ^ (1 << 63)
+}
+
+/// Whether an id was met before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// This is its first copy.
+    First,
+    /// Another copy came before, in this epoch or an earlier one.
+    Before,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Id {
+    words: [u32; 4],
+    content: u32,
+}
+
+impl Id {
+    fn of(fact: &Fact) -> Id {
+        Id::new(fact.id, fact.content)
+    }
+
+    fn new(id: [u64; 2], content: u32) -> Id {
+        let half = |word: u64| [(word >> 32) as u32, word as u32];
+        let ([a, b], [c, d]) = (half(id[0]), half(id[1]));
+        Id { words: [a, b, c, d], content }
+    }
+
+    /// The half that does not route: within a worker its bits are all spread.
+    fn hash(&self) -> u64 {
+        u64::from(self.words[2]) << 32 | u64::from(self.words[3])
+    }
+}
+
+/// The ids of one worker.
+pub struct IdSet {
+    context: Arc<WorkerContext>,
+    resident: BTreeMap<u64, HashTable<Id>>,
+    older: Reader,
+    /// Slabs written in this run, to be asked once memory is freed.
+    written: Vec<SlabMeta>,
+    fresh: Fresh,
+}
+
+impl IdSet {
+    /// No id in memory; older ones in the slabs of the last commit.
+    pub fn new(context: &Arc<WorkerContext>) -> Self {
+        IdSet {
+            context: Arc::clone(context),
+            resident: BTreeMap::new(),
+            older: context.open_slabs(&layout(), &[]),
+            written: Vec::new(),
+            fresh: Fresh::default(),
+        }
+    }
+
+    /// Brings into memory those ids of `facts` that only slabs know.
+    pub fn hydrate(&mut self, facts: &[Vec<Fact>]) {
+        if self.older.is_empty() {
+            return;
+        }
+        let mut unknown: Vec<[u64; 2]> =
+            facts.iter().flatten().filter(|fact| self.find(fact).is_none()).map(|f| f.id).collect();
+        unknown.sort_unstable();
+        unknown.dedup();
+        let mut found = Vec::new();
+        let asked = self.older.get_many(unknown.as_flattened(), &mut |_, row| {
+            found.push(Id::new([row[0], row[1]], row[2] as u32));
+        });
+        self.context.check(asked);
+        // Which generation they are in does not matter here: all tables are asked.
+        let table = self.resident.entry(0).or_default();
+        for id in found {
+            table.insert_unique(id.hash(), id, Id::hash);
+        }
+    }
+
+    /// Takes in an id unless it is known.
+    pub fn insert(&mut self, fact: &Fact) -> Seen {
+        let id = Id::of(fact);
+        let horizon_us = self.context.job.dedup_horizon_us;
+        if horizon_us.is_some() && self.find(fact).is_some() {
+            return Seen::Before;
+        }
+        let table = self.resident.entry(generation(fact.time, horizon_us)).or_default();
+        match table.entry(id.hash(), |known| known.words == id.words, Id::hash) {
+            Entry::Occupied(_) => Seen::Before,
+            Entry::Vacant(slot) => {
+                slot.insert(id);
+                Seen::First
+            }
+        }
+    }
+
+    /// Within one epoch the copy of the least (partition, offset) wins: exchanges `losers` with `admitted` facts
+    /// where the loser comes first in the log.
+    pub fn settle(&mut self, admitted: &mut [Fact], losers: &mut [Fact]) {
+        if losers.is_empty() {
+            return;
+        }
+        let mut winner_of: hashbrown::HashMap<[u64; 2], Option<usize>> =
+            losers.iter().map(|loser| (loser.id, None)).collect();
+        for (index, fact) in admitted.iter().enumerate() {
+            if let Some(winner) = winner_of.get_mut(&fact.id) {
+                *winner = Some(index);
+            }
+        }
+        for loser in losers {
+            let Some(index) = winner_of[&loser.id] else { continue };
+            let winner = &mut admitted[index];
+            if (loser.partition, loser.offset) < (winner.partition, winner.offset) {
+                std::mem::swap(loser, winner);
+                let winner = *winner;
+                if let Some(id) = self.find_mut(&winner) {
+                    id.content = winner.content;
+                }
+            }
+        }
+    }
+
+    /// Notes the winners of an epoch for the slab of their commit.
+    pub fn remember(&mut self, admitted: &[Fact]) {
+        let horizon_us = self.context.job.dedup_horizon_us;
+        for fact in admitted {
+            let rows = self.fresh.rows.entry(generation(fact.time, horizon_us)).or_default();
+            rows.push([fact.id[0], fact.id[1], u64::from(fact.content)]);
+        }
+    }
+
+    /// The fingerprint of the winner's content.
+    pub fn content(&self, fact: &Fact) -> Option<u32> {
+        self.find(fact).map(|id| id.content)
+    }
+
+    /// The new ids since the last call.
+    pub fn take_fresh(&mut self) -> Fresh {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Notes slabs that now hold ids of this run.
+    pub fn written(&mut self, slabs: Vec<SlabMeta>) {
+        self.written.extend(slabs);
+    }
+
+    /// True when the ids in memory exceed this worker's share of the budget.
+    pub fn over_budget(&self) -> bool {
+        let bytes: usize = self.resident.values().map(|table| table.capacity() * SLOT_BYTES).sum();
+        bytes > self.context.dedup_bytes_max
+    }
+
+    /// Drops the ids in memory; all of them stand in slabs.
+    pub fn evict(&mut self) {
+        self.resident.clear();
+        self.older = self.context.open_slabs(&layout(), &self.written);
+    }
+
+    fn find(&self, fact: &Fact) -> Option<&Id> {
+        let id = Id::of(fact);
+        let same = |known: &Id| known.words == id.words;
+        self.resident.values().find_map(|table| table.find(id.hash(), same))
+    }
+
+    fn find_mut(&mut self, fact: &Fact) -> Option<&mut Id> {
+        let id = Id::of(fact);
+        self.resident
+            .values_mut()
+            .find_map(|table| table.find_mut(id.hash(), |known| known.words == id.words))
+    }
+}
+
+/// New ids of a commit, by generation.
+#[derive(Default)]
+pub struct Fresh {
+    rows: BTreeMap<u64, Vec<[u64; WIDTH]>>,
+}
+
+impl Fresh {
+    /// Writes them as slabs, one for each generation.
+    pub fn write(self, context: &WorkerContext, commit: Commit) -> Vec<Finished> {
+        let mut parts = Vec::new();
+        let mut sizes = BTreeMap::new();
+        for (generation, rows) in self.rows {
+            sizes.insert(generation, rows.len() as u64);
+            let slab = context.write_slab(&layout(), commit, generation, rows.into_flattened());
+            parts.extend(slab.map(Finished::Slab));
+        }
+        parts.push(Finished::Generations(sizes));
+        parts
+    }
+}

@@ -1,0 +1,360 @@
+//! The committer: all parts of a commit become visible in all tables at once, or not at all.
+//!
+//! It runs on a thread of its own. For commit `c` it takes the parts from the dataflow and the cut from pacing, stages a
+//! snapshot of every touched table, and swaps everything in one SQL transaction: table pointers, cut, state manifest.
+//! Staged files are never deleted before it is known what became of the transaction.
+//!
+//! Invariant: readers see all tables at commit `c`, or all at `c - 1`.
+//! Invariant: state and tables can't disagree, for one transaction swaps both.
+//! Invariant: a run that was overtaken can't commit, for the fence is inside the transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::cuts::{CutRow, cut_rows};
+use super::finished::{Counts, Finished, Leaf, TableIndex};
+use super::gather::CommitParts;
+use super::stored::Stored;
+use super::tables::TableSet;
+use crate::clock::Clock;
+use crate::ids;
+use crate::job::Job;
+use crate::lake::catalog::{Catalog, CommitError, JobSwap};
+use crate::lake::data_file::{FilePartition, WrittenFile};
+use crate::lake::maintain::{Retention, delete_expired, expired_snapshots};
+use crate::lake::names::Origin;
+use crate::lake::parquet::{DataFileWriter, WriteError};
+use crate::lake::snapshot::{Change, Garbage, Staged, stage};
+use crate::lake::storage::{StorageError, Store};
+use crate::lake::table::{LoadedTable, TableError};
+use crate::model::{Commit, Incarnation, Interner};
+use crate::source::cut::Cut;
+use crate::source::feed::Role;
+use crate::state::{self, SlabMeta, StateError};
+use crate::symbols;
+
+/// Ids that must be a whole horizon ahead before a generation is forgotten: one record stamped far in the future, or a
+/// thousand of them, expire nothing.
+const IDS_AHEAD_MIN: u64 = 1_000;
+/// And their share of all remembered ids, as a divisor.
+const IDS_AHEAD_SHARE: u64 = 100;
+
+/// Why a commit did not happen.
+#[derive(Debug, Error)]
+pub enum CommitterError {
+    /// The transaction was refused, or its fate is unknown.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A table can't be staged.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A file can't be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A folder can't be synced.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A state file can't be written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The symbol dictionary can't be written.
+    #[error(transparent)]
+    Symbols(#[from] symbols::SymbolsError),
+    /// Parts of a commit that pacing did not close.
+    #[error("commit {got} is complete where commit {expected} was expected")]
+    Order {
+        /// The commit that came.
+        got: Commit,
+        /// The commit that should have come.
+        expected: Commit,
+    },
+}
+
+/// The cut of a commit, from pacing.
+#[derive(Debug, Clone)]
+pub struct Cuts {
+    /// The commit.
+    pub commit: Commit,
+    /// The partitions that it moved.
+    pub moved: Vec<CutRow>,
+    /// All positions at its end.
+    pub end: Cut,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, Default)]
+pub struct Committed {
+    /// The commit.
+    pub commit: Commit,
+    /// Counts by topic and Kafka partition.
+    pub counts: BTreeMap<(Role, i32), Counts>,
+    /// Rows that entered or left current tables.
+    pub changes: u64,
+}
+
+/// Makes commits of one run.
+#[derive(Debug)]
+pub struct Committer {
+    /// The job.
+    pub job: Arc<Job>,
+    /// Its tables.
+    pub tables: Arc<TableSet>,
+    /// Their newest versions, by number.
+    pub loaded: Vec<LoadedTable>,
+    /// The job at the newest commit.
+    pub stored: Stored,
+    /// The newest commit.
+    pub commit: Commit,
+    /// The run.
+    pub incarnation: Incarnation,
+    /// The catalog.
+    pub catalog: Catalog,
+    /// The files of the lake.
+    pub store: Store,
+    /// The symbols of the process.
+    pub interner: Arc<Interner>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Results of slab merges that wait for a commit: what was merged, and into what.
+    pub merged: Vec<(Vec<SlabMeta>, SlabMeta)>,
+}
+
+/// The parts of a commit, sorted out.
+#[derive(Debug, Default)]
+struct Sorted {
+    added: BTreeMap<TableIndex, Vec<WrittenFile>>,
+    removed: BTreeMap<TableIndex, Vec<String>>,
+    leaves: BTreeMap<TableIndex, Vec<Leaf>>,
+    slabs: Vec<SlabMeta>,
+    counts: BTreeMap<(Role, i32), Counts>,
+    generations: BTreeMap<u64, u64>,
+    changes: u64,
+}
+
+impl Sorted {
+    fn new(parts: Vec<Finished>) -> Self {
+        let mut sorted = Sorted::default();
+        for part in parts {
+            match part {
+                Finished::File { table, file } => sorted.added.entry(table).or_default().push(file),
+                Finished::Leaves { table, removed, added, directory, changes } => {
+                    sorted.added.entry(table).or_default().extend(added);
+                    sorted.removed.insert(table, removed);
+                    sorted.leaves.insert(table, directory);
+                    sorted.changes += changes;
+                }
+                Finished::Slab(slab) => sorted.slabs.push(slab),
+                Finished::Counts(counts) => {
+                    for (key, counts) in counts {
+                        sorted.counts.entry(key).or_default().add(&counts);
+                    }
+                }
+                Finished::Generations(sizes) => {
+                    for (generation, ids) in sizes {
+                        *sorted.generations.entry(generation).or_default() += ids;
+                    }
+                }
+            }
+        }
+        sorted
+    }
+}
+
+impl Committer {
+    /// Makes the next commit from its parts and its cut.
+    pub fn commit(&mut self, parts: CommitParts, cuts: Cuts) -> Result<Committed, CommitterError> {
+        let expected = self.commit.next();
+        if parts.commit != expected || cuts.commit != expected {
+            let got = if parts.commit == expected { cuts.commit } else { parts.commit };
+            return Err(CommitterError::Order { got, expected });
+        }
+        let mut sorted = Sorted::new(parts.parts);
+        let cuts_file = self.write_cuts(&cuts, &sorted.counts)?;
+        sorted.added.entry(self.tables.cuts()).or_default().push(cuts_file);
+        let staged = self.stage(&sorted, &cuts)?;
+        let stored = self.next_stored(&sorted, &cuts, &staged)?;
+        self.store.sync_directories()?;
+        state::sync_dir(&self.job.lake.state)?;
+        self.swap(&staged, &stored)?;
+        self.stored = stored;
+        self.commit = expected;
+        for (table, staged) in staged {
+            let Staged { table: loaded, garbage, .. } = staged;
+            self.delete_expired(&loaded, &garbage);
+            self.loaded[table] = loaded;
+        }
+        Ok(Committed { commit: expected, counts: sorted.counts, changes: sorted.changes })
+    }
+
+    fn origin(&self) -> Origin {
+        let commit = self.commit.next().0;
+        Origin { job: self.job.name.clone(), incarnation: self.incarnation.0, commit }
+    }
+
+    fn write_cuts(
+        &self,
+        cuts: &Cuts,
+        counts: &BTreeMap<(Role, i32), Counts>,
+    ) -> Result<WrittenFile, CommitterError> {
+        let table = self.tables.get(self.tables.cuts());
+        let now_us = self.clock.now_ms() * 1_000;
+        let rows = cut_rows(
+            table.layout.schema(),
+            &cuts.moved,
+            counts,
+            cuts.commit,
+            self.incarnation,
+            now_us,
+        );
+        let name = || table.spec.full_name();
+        let rows =
+            rows.map_err(|error| WriteError::Encode { table: name(), source: error.into() })?;
+        let mut file = DataFileWriter::new(&table.layout, FilePartition::Unpartitioned)?;
+        file.write(&rows)?;
+        Ok(file.finish(&self.store, &self.origin().data_file(&table.location, 0))?)
+    }
+
+    /// Stages the touched tables, on two threads.
+    fn stage(
+        &self,
+        sorted: &Sorted,
+        cuts: &Cuts,
+    ) -> Result<Vec<(TableIndex, Staged)>, CommitterError> {
+        let now_ms = self.clock.now_ms();
+        let cut = cuts.end.encode();
+        let changes: Vec<(TableIndex, Change)> = self
+            .touched(sorted)
+            .map(|table| (table, self.change(table, sorted, &cut, now_ms)))
+            .collect();
+        let stage_one = |(table, change): &(TableIndex, Change)| {
+            Ok((*table, stage(&self.store, &self.loaded[*table], change, now_ms)?))
+        };
+        let (left, right) = changes.split_at(changes.len() / 2);
+        let run = |part: &[(TableIndex, Change)]| {
+            part.iter().map(stage_one).collect::<Result<Vec<_>, TableError>>()
+        };
+        let (left, right) = std::thread::scope(|scope| {
+            let left = scope.spawn(|| run(left));
+            let right = run(right);
+            (left.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), right)
+        });
+        let mut staged = left?;
+        staged.extend(right?);
+        Ok(staged)
+    }
+
+    fn touched<'a>(&self, sorted: &'a Sorted) -> impl Iterator<Item = TableIndex> + use<'a> {
+        let is_touched = |table: &TableIndex| {
+            let any = |map: &BTreeMap<TableIndex, Vec<WrittenFile>>| {
+                map.get(table).is_some_and(|files| !files.is_empty())
+            };
+            any(&sorted.added) || sorted.removed.get(table).is_some_and(|gone| !gone.is_empty())
+        };
+        (0..self.loaded.len()).filter(is_touched).collect::<Vec<_>>().into_iter()
+    }
+
+    fn change(&self, table: TableIndex, sorted: &Sorted, cut: &str, now_ms: i64) -> Change {
+        let summary = [
+            ("tidewater.job", self.job.name.clone()),
+            ("tidewater.incarnation", self.incarnation.to_string()),
+            ("tidewater.commit", self.commit.next().to_string()),
+            ("tidewater.cut", cut.to_owned()),
+        ];
+        let owned = |(key, value): (&str, String)| (key.to_owned(), value);
+        let properties =
+            [("tidewater.commit", self.commit.next().to_string()), ("tidewater.cut", cut.to_owned())];
+        let retention = Retention {
+            snapshots_min: self.job.lake.keep_snapshots,
+            age_min: std::time::Duration::ZERO,
+        };
+        Change {
+            origin: self.origin(),
+            added: sorted.added.get(&table).cloned().unwrap_or_default(),
+            removed: sorted.removed.get(&table).cloned().unwrap_or_default(),
+            summary: summary.into_iter().map(owned).collect(),
+            properties: properties.into_iter().map(owned).collect(),
+            expire: expired_snapshots(&self.loaded[table].metadata, retention, now_ms),
+        }
+    }
+
+    fn next_stored(
+        &mut self,
+        sorted: &Sorted,
+        cuts: &Cuts,
+        staged: &[(TableIndex, Staged)],
+    ) -> Result<Stored, CommitterError> {
+        let mut stored = self.stored.clone();
+        stored.cut = cuts.end.clone();
+        for (table, staged) in staged {
+            let name = &self.tables.get(*table).spec.name;
+            let entry = stored.tables.entry(name.clone()).or_default();
+            entry.location.clone_from(&staged.table.metadata_location);
+            if let Some(leaves) = sorted.leaves.get(table) {
+                entry.leaves.clone_from(leaves);
+            }
+        }
+        for slab in &sorted.slabs {
+            stored.slabs.add(slab.clone())?;
+        }
+        for (merged, slab) in std::mem::take(&mut self.merged) {
+            stored.slabs.replace(&merged, slab)?;
+        }
+        for (generation, ids) in &sorted.generations {
+            *stored.generations.entry(*generation).or_default() += ids;
+        }
+        if self.job.dedup_horizon_us.is_some() {
+            forget_generations(&mut stored);
+        }
+        let dir = &self.job.lake.state;
+        symbols::persist(dir, &self.interner, &self.origin(), &mut stored.symbols)?;
+        Ok(stored)
+    }
+
+    fn swap(
+        &mut self,
+        staged: &[(TableIndex, Staged)],
+        stored: &Stored,
+    ) -> Result<(), CommitError> {
+        let swaps: Vec<_> = staged.iter().map(|(_, staged)| staged.swap()).collect();
+        let job = JobSwap {
+            job: self.job.name.clone(),
+            incarnation: self.incarnation.0,
+            from_commit: self.commit.0,
+            to_commit: self.commit.next().0,
+            body: stored.encode(),
+        };
+        self.catalog.commit(&swaps, &job)
+    }
+
+    /// The commit stands; what can't be deleted now stays behind as an orphan.
+    fn delete_expired(&self, table: &LoadedTable, garbage: &Garbage) {
+        if garbage.is_empty() {
+            return;
+        }
+        if let Err(error) = delete_expired(&self.store, table, garbage) {
+            let name = table.full_name();
+            tracing::warn!(table = name, %error, "expired files stay behind");
+        }
+    }
+}
+
+/// Forgets the generations of ids that lie a whole horizon behind enough newer ids.
+fn forget_generations(stored: &mut Stored) {
+    let all: u64 = stored.generations.values().sum();
+    let enough = IDS_AHEAD_MIN.max(all / IDS_AHEAD_SHARE);
+    let mut ahead = 0;
+    let mut newest_needed = None;
+    for (generation, ids) in stored.generations.iter().rev() {
+        ahead += ids;
+        if ahead >= enough {
+            newest_needed = Some(*generation);
+            break;
+        }
+    }
+    let Some(newest) = newest_needed else { return };
+    let oldest_kept = newest.saturating_sub(ids::GENERATIONS_OF_HORIZON as u64);
+    stored.generations.retain(|generation, _| *generation >= oldest_kept);
+    stored.slabs.forget(ids::COLLECTION, oldest_kept);
+}

@@ -1,0 +1,60 @@
+//! Cuts: one row for each Kafka partition that a commit moved.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow_schema::{ArrowError, SchemaRef};
+
+use super::finished::Counts;
+use crate::model::{Commit, Incarnation};
+use crate::source::feed::Role;
+
+/// What a commit moved in one Kafka partition.
+#[derive(Debug, Clone)]
+pub struct CutRow {
+    /// The topic's role.
+    pub role: Role,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The Kafka partition.
+    pub partition: i32,
+    /// The offset of the first record of the commit.
+    pub start: i64,
+    /// The offset behind the last one.
+    pub end: i64,
+}
+
+/// Rows of the table `cuts`.
+pub fn cut_rows(
+    schema: &SchemaRef,
+    rows: &[CutRow],
+    counts: &BTreeMap<(Role, i32), Counts>,
+    commit: Commit,
+    incarnation: Incarnation,
+    now_us: i64,
+) -> Result<RecordBatch, ArrowError> {
+    let counted: Vec<Counts> = rows
+        .iter()
+        .map(|row| counts.get(&(row.role, row.partition)).copied().unwrap_or_default())
+        .collect();
+    let longs = |values: &mut dyn Iterator<Item = i64>| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(values))
+    };
+    let now = TimestampMicrosecondArray::from_value(now_us, rows.len()).with_timezone("+00:00");
+    let columns: Vec<ArrayRef> = vec![
+        longs(&mut rows.iter().map(|_| commit.0 as i64)),
+        Arc::new(now),
+        longs(&mut rows.iter().map(|_| incarnation.0 as i64)),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.topic))),
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.partition))),
+        longs(&mut rows.iter().map(|row| row.start)),
+        longs(&mut rows.iter().map(|row| row.end)),
+        longs(&mut counted.iter().map(|counts| counts.records as i64)),
+        longs(&mut counted.iter().map(|counts| counts.dead_letters as i64)),
+        longs(&mut counted.iter().map(|counts| counts.duplicates as i64)),
+    ];
+    RecordBatch::try_new(Arc::clone(schema), columns)
+}

@@ -1,0 +1,31 @@
+//! From changes to files, and from files to one commit of all tables.
+//!
+//! ```text
+//!   payload ──► events ──┐
+//!   rows ─────► append ──┤  finished   ┌────────┐   ┌───────────┐
+//!   changes ──► current ─┼────────────►│ commit │──►│ committer │  one transaction
+//!   slabs ───────────────┘             └────────┘   └───────────┘
+//! ```
+//!
+//! Every operator here hands its blocking work to the worker's lane and holds its commit open until the files exist.
+
+mod append;
+mod committer;
+mod current;
+mod current_rows;
+mod cuts;
+mod events;
+mod finished;
+mod gather;
+mod stored;
+mod tables;
+
+pub use append::append;
+pub use committer::{Committed, Committer, CommitterError, Cuts};
+pub use current::{CurrentTable, current};
+pub use current_rows::CurrentShape;
+pub use events::{Payload, Verdict, events};
+pub use finished::{Counts, Finished, Leaf, TableIndex};
+pub use gather::{CommitParts, gather};
+pub use stored::{Stored, StoredTable};
+pub use tables::{TableDef, TableSet};

@@ -1,0 +1,130 @@
+//! What every stage of a worker may use: the job, its tables, state and lane, and the way to stop a run.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::Sender;
+
+use crate::job::{FactLayout, Job};
+use crate::lake::names::Origin;
+use crate::lake::storage::Store;
+use crate::model::{Commit, Incarnation, Interner, Symbol};
+use crate::offload::Lane;
+use crate::sink::{CommitParts, Leaf, Stored, TableIndex, TableSet};
+use crate::state::{self, Layout, Reader, SlabMeta, WriteOptions};
+
+/// What the stages of a worker share.
+#[derive(Debug)]
+pub struct WorkerContext {
+    /// Index of the worker among all workers of the run.
+    pub worker: usize,
+    /// The job.
+    pub job: Arc<Job>,
+    /// Where things stand in its facts.
+    pub layout: FactLayout,
+    /// Its tables.
+    pub tables: Arc<TableSet>,
+    /// The symbols of the process.
+    pub interner: Arc<Interner>,
+    /// The columns of a user without a version of the dimension.
+    pub no_version: Symbol,
+    /// The run.
+    pub incarnation: Incarnation,
+    /// The commit where the run starts.
+    pub start: Commit,
+    /// The job at that commit.
+    pub stored: Arc<Stored>,
+    /// The folder of state files.
+    pub state_dir: PathBuf,
+    /// The files of the lake.
+    pub store: Store,
+    /// The thread for this worker's blocking work.
+    pub lane: Lane,
+    /// The committer's queue.
+    pub committer: Sender<CommitParts>,
+    /// How the run ends when something fails.
+    pub failure: Arc<Failure>,
+    /// Ids in memory on this worker may take this many bytes.
+    pub dedup_bytes_max: usize,
+    /// Users, rows and paths in memory on this worker may take this many bytes.
+    pub users_bytes_max: usize,
+}
+
+impl WorkerContext {
+    /// Hands on the value; an error stops the run.
+    pub fn check<T, E: Into<anyhow::Error>>(&self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.failure.fail(error.into())).ok()
+    }
+
+    /// Opens the slabs of a collection: those of the start, and those `written` since.
+    pub fn open_slabs(&self, layout: &Layout, written: &[SlabMeta]) -> Reader {
+        let mut slabs = self.stored.slabs.collection(&layout.collection).to_vec();
+        slabs.extend(written.iter().filter(|slab| slab.collection == layout.collection).cloned());
+        let opened = self.check(Reader::open(&self.state_dir, layout, &slabs));
+        // The run stops; until then nothing is found, and nothing is committed.
+        opened.unwrap_or_else(|| Reader::empty(layout))
+    }
+
+    /// Sorts `words` as rows of `layout` and writes them as a slab; nothing for no rows.
+    pub fn write_slab(
+        &self,
+        layout: &Layout,
+        commit: Commit,
+        generation: u64,
+        words: Vec<u64>,
+    ) -> Option<SlabMeta> {
+        let mut rows: Vec<&[u64]> = words.chunks_exact(layout.width).collect();
+        rows.sort_unstable_by(|a, b| a[..layout.key].cmp(&b[..layout.key]));
+        let origin =
+            state::Origin::of_commit(self.incarnation.0, self.worker, commit.0, generation);
+        let options = WriteOptions::default();
+        self.check(state::write_slab(&self.state_dir, layout, &origin, rows, &options)).flatten()
+    }
+
+    /// A new data file of `table`.
+    pub fn data_file(&self, table: TableIndex, commit: Commit) -> String {
+        let job = self.job.name.clone();
+        let origin = Origin { job, incarnation: self.incarnation.0, commit: commit.0 };
+        origin.data_file(&self.tables.get(table).location, self.worker)
+    }
+
+    /// The leaves of a current table at the start of the run.
+    pub fn stored_leaves(&self, table: TableIndex) -> Vec<Leaf> {
+        self.stored.leaves(&self.tables.get(table).spec.name)
+    }
+
+    /// Gives a complete commit to the committer, unless the run is stopping.
+    pub fn hand_over(&self, parts: CommitParts) {
+        if !self.failure.happened() {
+            // The queue has room for the commits in flight; a committer that is gone has failed already.
+            self.committer.send(parts).ok();
+        }
+    }
+}
+
+/// The first error of a run. Once it is set nothing is committed any more.
+#[derive(Debug, Default)]
+pub struct Failure {
+    happened: AtomicBool,
+    error: Mutex<Option<anyhow::Error>>,
+}
+
+impl Failure {
+    /// Stops the run with `error`, unless another error was first.
+    pub fn fail(&self, error: anyhow::Error) {
+        let mut first = self.error.lock().unwrap_or_else(|held| held.into_inner());
+        first.get_or_insert(error);
+        self.happened.store(true, Ordering::SeqCst);
+    }
+
+    /// True once the run is stopping.
+    pub fn happened(&self) -> bool {
+        self.happened.load(Ordering::SeqCst)
+    }
+
+    /// The error, if there was one.
+    pub fn take(&self) -> Option<anyhow::Error> {
+        self.error.lock().unwrap_or_else(|held| held.into_inner()).take()
+    }
+}
