@@ -1,12 +1,30 @@
 //! What a job file means: one resolved and checked struct per stage. A [`Job`] that exists is valid.
 
+mod collisions;
+mod definition;
+mod duration;
+mod error;
+mod file;
 mod layout;
+mod locations;
+mod read;
+mod reference;
+mod scalar;
+mod scope;
+mod tables;
+mod validate;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use definition::differences;
+pub use error::{JobError, Mistake};
 pub use layout::{AggregateLayout, FactLayout, FunnelLayout, LayoutError, SumSlot};
+pub use tables::{TableColumn, TableShape};
+pub use validate::{load, parse};
 
 use crate::model::{ColumnType, Value};
 
@@ -27,7 +45,7 @@ pub struct Job {
     pub dedup_horizon_us: Option<i64>,
     /// Where the tables and the state live.
     pub lake: LakeSpec,
-    /// What of the job file decides the answers; see [`Definition`].
+    /// What of the job file decides the answers; see [`Definition`] and [`differences`].
     pub definition: Definition,
 }
 
@@ -133,7 +151,7 @@ pub struct DimensionSpec {
     pub source: SourceSpec,
     /// The key, compared with the event's user.
     pub key: Pointer,
-    /// Name of the key column in tables: the last token of `key`.
+    /// Name of the key column in tables: the last token of `key`, or `key` where that can't be a name.
     pub key_name: String,
     /// A boolean that deletes the key.
     pub deleted: Option<Pointer>,
