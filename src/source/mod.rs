@@ -8,6 +8,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub mod cut;
+mod directory;
+
+pub use cut::{Cut, CutError};
+pub use directory::{DirectorySource, Unfinished};
+
 /// Kafka partition → offset of the next record to read.
 pub type Offsets = BTreeMap<i32, i64>;
 
@@ -91,6 +97,8 @@ pub struct OpenOptions {
     pub accept_loss: bool,
     /// How long to try a broker that does not answer.
     pub connect_timeout: Duration,
+    /// Hand out the headers of records (Kafka only): they cost a copy more, so only who stores them asks.
+    pub headers: bool,
 }
 
 /// Reads one topic in log order. A source lives on one thread; it may block for the time given to `poll`.
