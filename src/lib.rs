@@ -1,1 +1,3 @@
 //! tidewater.
+
+pub mod state;
