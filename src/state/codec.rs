@@ -225,7 +225,7 @@ mod tests {
             let codec = Codec::of_width(rows[0].len()).unwrap();
             let mut bytes = sealed(codec, &rows, seed);
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             prop_assert!(Rows::verify(codec, &mut bytes, rows.len(), seed).is_err());
         }
     }

@@ -226,7 +226,8 @@ impl Tail {
             file.read_exact_at(buffer, at as u64).map_err(|source| StateError::read(path, source))
         };
         let mut end = vec![0; TAIL_READ.min(bytes)];
-        read(&mut end, bytes - end.len())?;
+        let end_at = bytes - end.len();
+        read(&mut end, end_at)?;
 
         let Some((_, trailer)) = end.split_last_chunk::<TRAILER>() else {
             return Err(damaged("it is shorter than a trailer"));
@@ -252,7 +253,7 @@ impl Tail {
 
         let mut index = vec![0; footer.geometry.blocks() * footer.key * WORD];
         read(&mut index, footer.geometry.all_blocks())?;
-        let mut behind = end.split_off(end.len().saturating_sub(bytes - behind_at));
+        let mut behind = end.split_off(behind_at.saturating_sub(end_at));
         if behind.len() < bytes - behind_at {
             behind = vec![0; bytes - behind_at];
             read(&mut behind, behind_at)?;

@@ -111,3 +111,77 @@ pub fn merge(
     }
     writer.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::tests::paper;
+    use super::*;
+
+    /// Slabs of commits 1, 2, … with these sizes, one worker.
+    fn sizes(sizes: &[u64]) -> Vec<SlabMeta> {
+        let slab = |(at, bytes): (usize, &u64)| paper(0, (at as u64 + 1, at as u64 + 1), 0, *bytes);
+        sizes.iter().enumerate().map(slab).collect()
+    }
+
+    #[test]
+    fn up_to_eight_runs_are_left_alone() {
+        assert_eq!(choose_merge(&[]), None);
+        assert_eq!(choose_merge(&sizes(&[10; 8])), None);
+        assert_eq!(choose_merge(&sizes(&[10; 9])), Some(0..9));
+    }
+
+    #[test]
+    fn the_newest_runs_are_merged_as_long_as_the_older_is_not_much_larger() {
+        let slabs = sizes(&[100_000, 9000, 10, 10, 10, 10, 10, 10, 10]);
+        assert_eq!(choose_merge(&slabs), Some(2..9));
+        assert_eq!(choose_merge(&sizes(&[500, 1, 1, 1, 1, 1, 1, 1, 2])), Some(1..9));
+        assert_eq!(choose_merge(&sizes(&[16, 1, 1, 1, 1, 1, 1, 1, 1])), Some(0..9));
+    }
+
+    #[test]
+    fn a_newest_slab_that_is_too_small_does_not_stop_older_ones_from_merging() {
+        assert_eq!(choose_merge(&sizes(&[9, 9, 9, 9, 9, 9, 9, 9, 1])), Some(0..8));
+        let growing: Vec<u64> = (0..12).rev().map(|i| 4_u64.pow(i)).collect();
+        assert_eq!(choose_merge(&sizes(&growing)), None);
+    }
+
+    #[test]
+    fn slabs_of_one_commit_are_one_run_and_stay_together() {
+        let mut slabs = Vec::new();
+        for commit in 1..=9 {
+            slabs.extend((0..4).map(|worker| paper(0, (commit, commit), worker, 10)));
+        }
+        assert_eq!(choose_merge(&slabs[..32]), None);
+        assert_eq!(choose_merge(&slabs), Some(0..36));
+        slabs[3].bytes = 10_000;
+        assert_eq!(choose_merge(&slabs), Some(4..36));
+    }
+
+    #[test]
+    fn generations_are_never_mixed() {
+        let commits = |generation, count| {
+            (1..=count).map(move |commit| paper(generation, (commit, commit), 0, 10))
+        };
+        let few: Vec<SlabMeta> = commits(0, 5).chain(commits(1, 5)).collect();
+        assert_eq!(choose_merge(&few), None);
+        let many: Vec<SlabMeta> = commits(0, 9).chain(commits(1, 9)).chain(commits(2, 3)).collect();
+        assert_eq!(choose_merge(&many), Some(9..18));
+    }
+
+    #[test]
+    fn merging_after_every_commit_keeps_slabs_few_and_rewrites_little() {
+        let (mut slabs, mut written) = (Vec::new(), 0);
+        for commit in 1..=2000_u64 {
+            slabs.push(paper(0, (commit, commit), 0, 10));
+            written += 10;
+            if let Some(range) = choose_merge(&slabs) {
+                let (from, to) = (slabs[range.start].commit_from, slabs[range.end - 1].commit_to);
+                let bytes = slabs[range.clone()].iter().map(|slab| slab.bytes).sum();
+                slabs.splice(range, [paper(0, (from, to), 0, bytes)]);
+                written += bytes;
+            }
+            assert!(slabs.len() <= 16, "{} slabs", slabs.len());
+        }
+        assert!(written <= 2000 * 10 * 8, "each byte was written {} times", written / 20_000);
+    }
+}
