@@ -1,1 +1,4 @@
 //! tidewater.
+
+pub mod cli;
+pub mod generate;
