@@ -118,11 +118,14 @@ impl Faults {
     pub fn new(round: &Round, number: u64, partitions: u32) -> Faults {
         let shares = &round.shares;
         let duration_ms = round.duration_ms as u64;
+        // One draw per original decides about shares of all records, copies included.
+        let originals = 1.0 - shares.duplicates - shares.conflicts;
+        let of_originals = |share: f64| Chance::of(share / originals).parts();
         Faults {
             random: Random::new(round.seed, number, Purpose::Faults),
-            malformed: Chance::of(shares.malformed).parts(),
-            conflict: Chance::of(shares.malformed + shares.conflicts).parts(),
-            copied: Chance::of(shares.malformed + shares.conflicts + shares.duplicates).parts(),
+            malformed: of_originals(shares.malformed),
+            conflict: of_originals(shares.malformed + shares.conflicts),
+            copied: of_originals(shares.malformed + shares.conflicts + shares.duplicates),
             late: Chance::of(shares.late).parts(),
             out_of_order: Chance::of(shares.late + shares.out_of_order).parts(),
             across: Chance::of(shares.across),

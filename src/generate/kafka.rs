@@ -20,6 +20,17 @@ use super::{Record, Topic, World, render};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a record may wait for its acknowledgement, in the client's own unit.
 const DELIVERY_MS_MAX: &str = "60000";
+/// What makes a producer fast, unless the options say otherwise.
+const PRODUCER_OPTIONS: [(&str, &str); 8] = [
+    ("message.timeout.ms", DELIVERY_MS_MAX),
+    ("enable.idempotence", "true"),
+    ("linger.ms", "10"),
+    ("batch.size", "1000000"),
+    ("batch.num.messages", "50000"),
+    ("queue.buffering.max.messages", "500000"),
+    ("queue.buffering.max.kbytes", "262144"),
+    ("compression.type", "lz4"),
+];
 /// How long to wait for room in the producer's queue.
 const ROOM_TIMEOUT: Duration = Duration::from_millis(100);
 /// Records between two looks at what the client reports.
@@ -128,9 +139,13 @@ impl Deliveries {
 }
 
 impl Connection {
-    fn config(&self) -> ClientConfig {
+    /// The options that were given, over `defaults`.
+    fn config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
+        for &(name, value) in defaults {
+            config.set(name, value);
+        }
         for (name, value) in &self.options {
             config.set(name, value);
         }
@@ -144,9 +159,10 @@ impl Connection {
     /// Creates both topics, the users' one compacted. One that exists already is left as it is.
     pub fn create_topics(&self, world: &World, replication: i32) -> Result<(), KafkaTargetError> {
         let admin: AdminClient<DefaultClientContext> =
-            AdminClient::from_config(&self.config()).map_err(|error| self.refused(error))?;
-        let replication = TopicReplication::Fixed(replication);
-        let new = |name, partitions| NewTopic::new(name, partitions as i32, replication);
+            AdminClient::from_config(&self.config(&[])).map_err(|error| self.refused(error))?;
+        let new = |name, partitions| {
+            NewTopic::new(name, partitions as i32, TopicReplication::Fixed(replication))
+        };
         let topics = [
             new(&self.events_topic, world.partitions).set("retention.ms", "-1"),
             new(&self.users_topic, world.user_partitions).set("cleanup.policy", "compact"),
@@ -175,19 +191,7 @@ impl Connection {
 impl Kafka {
     /// Connects a producer and checks that both topics are there with the partitions of the world.
     pub fn open(connection: Connection, world: &World) -> Result<Kafka, KafkaTargetError> {
-        let mut config = ClientConfig::new();
-        config
-            .set("message.timeout.ms", DELIVERY_MS_MAX)
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "10")
-            .set("batch.size", "1000000")
-            .set("batch.num.messages", "50000")
-            .set("queue.buffering.max.messages", "500000")
-            .set("queue.buffering.max.kbytes", "262144")
-            .set("compression.type", "lz4");
-        for (name, value) in connection.config().config_map() {
-            config.set(*name, *value);
-        }
+        let mut config = connection.config(&PRODUCER_OPTIONS);
         config.set("delivery.report.only.error", "true");
         let created = config.create_with_context(Deliveries::default());
         let producer: BaseProducer<Deliveries> =

@@ -89,8 +89,10 @@ pub struct Shares {
 pub enum OptionsError {
     #[error("`{name}` is {value}, and must be from {least} to {most}")]
     Range { name: &'static str, value: String, least: String, most: String },
-    #[error("`{name}` is {value}: with the other faults more than every record would be a faulty one")]
-    Shares { name: &'static str, value: f64 },
+    #[error("`duplicates`, `conflicts` and `malformed` leave too few records to make copies of")]
+    Copies,
+    #[error("`out-of-order` and `late` are more than all records together")]
+    Delays,
 }
 
 /// The greatest number of users: their ids have eight digits.
@@ -119,11 +121,12 @@ impl Round {
         for (name, share) in shares.named() {
             range(name, share, 0.0, 1.0)?;
         }
-        if shares.duplicates + shares.conflicts + shares.malformed > 1.0 {
-            return Err(OptionsError::Shares { name: "duplicates", value: shares.duplicates });
+        let copies = shares.duplicates + shares.conflicts;
+        if copies + shares.malformed > 1.0 - copies {
+            return Err(OptionsError::Copies);
         }
         if shares.out_of_order + shares.late > 1.0 {
-            return Err(OptionsError::Shares { name: "late", value: shares.late });
+            return Err(OptionsError::Delays);
         }
         Ok(())
     }
