@@ -1,0 +1,3 @@
+//! What was typed: one module for each verb.
+
+pub mod generate;
