@@ -63,7 +63,10 @@ impl WorkerContext {
         slabs.extend(written.iter().filter(|slab| slab.collection == layout.collection).cloned());
         let opened = self.check(Reader::open(&self.state_dir, layout, &slabs));
         // The run stops; until then nothing is found, and nothing is committed.
-        opened.unwrap_or_else(|| Reader::empty(layout))
+        opened.unwrap_or_else(|| {
+            Reader::open(&self.state_dir, layout, &[])
+                .unwrap_or_else(|error| panic!("a view of no slabs can't be opened: {error}"))
+        })
     }
 
     /// Sorts `words` as rows of `layout` and writes them as a slab; nothing for no rows.

@@ -256,6 +256,7 @@ fn open_sources(
             follow: options.follow,
             accept_loss: options.accept_loss,
             connect_timeout: options.connect_timeout,
+            headers: job.lake.raw,
         };
         sources.push((role, source::open(spec, &options)?));
     }

@@ -195,7 +195,7 @@ fn read(
 
 /// What a worker thread takes along.
 type Seat = (Receiver<Feed>, Arc<WorkerContext>);
-type Workers = timely::WorkerGuards<()>;
+type Workers = timely::communication::WorkerGuards<()>;
 
 fn start_workers(
     job: &Arc<Job>,
@@ -271,7 +271,7 @@ fn work(
 ) {
     let index = worker.index();
     let failure = Arc::clone(&context.failure);
-    let built = worker.dataflow_named("tidewater", |scope| dataflow::build(*scope, feed, &context));
+    let built = worker.dataflow_named("tidewater", |scope| dataflow::build(scope, feed, &context));
     drop(context);
     wakes.send((index, built.wake)).ok();
     let mut published: Option<Epoch> = None;

@@ -228,8 +228,9 @@ impl Committer {
             .touched(sorted)
             .map(|table| (table, self.change(table, sorted, &cut, now_ms)))
             .collect();
+        let (store, loaded) = (&self.store, &self.loaded);
         let stage_one = |(table, change): &(TableIndex, Change)| {
-            Ok((*table, stage(&self.store, &self.loaded[*table], change, now_ms)?))
+            Ok((*table, stage(store, &loaded[*table], change, now_ms)?))
         };
         let (left, right) = changes.split_at(changes.len() / 2);
         let run = |part: &[(TableIndex, Change)]| {
@@ -356,5 +357,7 @@ fn forget_generations(stored: &mut Stored) {
     let Some(newest) = newest_needed else { return };
     let oldest_kept = newest.saturating_sub(ids::GENERATIONS_OF_HORIZON as u64);
     stored.generations.retain(|generation, _| *generation >= oldest_kept);
-    stored.slabs.forget(ids::COLLECTION, oldest_kept);
+    if let Some(slabs) = stored.slabs.slabs.get_mut(ids::COLLECTION) {
+        slabs.retain(|slab| slab.generation >= oldest_kept);
+    }
 }

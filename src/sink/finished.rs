@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lake::WrittenFile;
+use crate::lake::data_file::WrittenFile;
 use crate::model::Value;
 use crate::source::feed::Role;
 use crate::state::SlabMeta;

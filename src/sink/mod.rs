@@ -22,6 +22,7 @@ mod tables;
 
 pub use append::append;
 pub use committer::{Committed, Committer, CommitterError, Cuts};
+pub use cuts::CutRow;
 pub use current::{CurrentTable, current};
 pub use current_rows::CurrentShape;
 pub use events::{Payload, Verdict, events};

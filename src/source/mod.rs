@@ -9,6 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub mod cut;
+pub mod feed;
 mod directory;
 
 pub use cut::{Cut, CutError};
@@ -125,4 +126,17 @@ pub enum SourceError {
     /// Anything else: a broker that stays away, a file that can't be read (exit code 1).
     #[error("{0}")]
     Failed(String),
+}
+
+/// Opens a source.
+pub fn open(
+    spec: &crate::job::SourceSpec,
+    options: &OpenOptions,
+) -> Result<Box<dyn Source>, SourceError> {
+    match spec {
+        crate::job::SourceSpec::Directory(path) => {
+            Ok(Box::new(directory::DirectorySource::open(path, options)?))
+        }
+        crate::job::SourceSpec::Kafka(_) => Err(SourceError::Failed("no Kafka yet".to_owned())),
+    }
 }
