@@ -9,21 +9,35 @@ use proptest::prelude::*;
 
 use super::*;
 
-const TINY: WriteOptions = WriteOptions { block_bytes: 96, chunk_blocks: 3 };
+const TINY: WriteOptions = WriteOptions {
+    block_bytes: 96,
+    chunk_blocks: 3,
+};
 
 /// Key to row: what a collection should hold.
 type Oracle = BTreeMap<Vec<u64>, Vec<u64>>;
 
 fn write(dir: &Path, layout: &Layout, commit: u64, worker: usize, rows: &Oracle) -> SlabMeta {
     let origin = Origin::of_commit(1, worker, commit, 0);
-    write_slab(dir, layout, &origin, rows.values().map(Vec::as_slice), &TINY).unwrap().unwrap()
+    write_slab(
+        dir,
+        layout,
+        &origin,
+        rows.values().map(Vec::as_slice),
+        &TINY,
+    )
+    .unwrap()
+    .unwrap()
 }
 
 fn get_all(reader: &Reader, keys: &[Vec<u64>]) -> Oracle {
     let mut found = Oracle::new();
     let mut add = |at: usize, row: &[u64]| {
         assert_eq!(row[..reader.layout().key], keys[at]);
-        assert!(found.insert(keys[at].clone(), row.to_vec()).is_none(), "found twice");
+        assert!(
+            found.insert(keys[at].clone(), row.to_vec()).is_none(),
+            "found twice"
+        );
     };
     reader.get_many(&keys.concat(), &mut add).unwrap();
     found
@@ -31,19 +45,32 @@ fn get_all(reader: &Reader, keys: &[Vec<u64>]) -> Oracle {
 
 fn scan(reader: &Reader, words: &[u64]) -> Vec<Vec<u64>> {
     let mut rows = Vec::new();
-    reader.scan_prefix_many(words, &mut |row| rows.push(row.to_vec())).unwrap();
+    reader
+        .scan_prefix_many(words, &mut |row| rows.push(row.to_vec()))
+        .unwrap();
     rows
 }
 
 /// Every answer of the reader against the oracle, for keys that exist and ones that don't.
 fn check(reader: &Reader, oracle: &Oracle, asked: &BTreeSet<Vec<u64>>) {
     let keys: Vec<Vec<u64>> = asked.iter().cloned().collect();
-    let expected: Oracle = oracle.clone().into_iter().filter(|(key, _)| asked.contains(key)).collect();
+    let expected: Oracle = oracle
+        .clone()
+        .into_iter()
+        .filter(|(key, _)| asked.contains(key))
+        .collect();
     assert_eq!(get_all(reader, &keys), expected);
 
     let words: BTreeSet<u64> = asked.iter().map(|key| key[0]).collect();
-    let expected: Vec<_> = oracle.values().filter(|row| words.contains(&row[0])).cloned().collect();
-    assert_eq!(scan(reader, &words.into_iter().collect::<Vec<_>>()), expected);
+    let expected: Vec<_> = oracle
+        .values()
+        .filter(|row| words.contains(&row[0]))
+        .cloned()
+        .collect();
+    assert_eq!(
+        scan(reader, &words.into_iter().collect::<Vec<_>>()),
+        expected
+    );
 }
 
 #[derive(Debug, Clone)]
@@ -81,7 +108,9 @@ fn merge_some(dir: &Path, layout: &Layout, manifest: &mut Manifest, force: bool)
         let end = slabs.partition_point(|slab| slab.commit_to <= to);
         force.then_some(begin..end)
     });
-    let Some(chosen) = chosen.filter(|range| !range.is_empty()) else { return };
+    let Some(chosen) = chosen.filter(|range| !range.is_empty()) else {
+        return;
+    };
     let inputs = &slabs[chosen];
     let stop = AtomicBool::new(false);
     let merged = merge(dir, layout, inputs, (2, 0), &TINY, &stop).unwrap();
@@ -142,7 +171,9 @@ proptest! {
 fn simple(dir: &Path, filter: usize, rows: u64) -> (Layout, SlabMeta, Oracle) {
     let layout = Layout::new("simple", 3, 2, filter).unwrap();
     let row = |i: u64| vec![i / 2 * 10, i % 2, i];
-    let rows: Oracle = (2..rows + 2).map(|i| (row(i)[..2].to_vec(), row(i))).collect();
+    let rows: Oracle = (2..rows + 2)
+        .map(|i| (row(i)[..2].to_vec(), row(i)))
+        .collect();
     let meta = write(dir, &layout, 1, 0, &rows);
     (layout, meta, rows)
 }
@@ -177,7 +208,10 @@ fn every_flipped_bit_of_a_file_is_damage() {
             bad[at] ^= 1 << (at % 8);
             fs::write(&file, &bad).unwrap();
             let error = read_all(dir.path(), &layout, &meta, &rows).expect_err("a changed byte");
-            assert!(matches!(&error, StateError::Damaged { file: of, .. } if *of == file), "{at}: {error}");
+            assert!(
+                matches!(&error, StateError::Damaged { file: of, .. } if *of == file),
+                "{at}: {error}"
+            );
         }
     }
 }
@@ -193,10 +227,16 @@ fn every_shorter_or_longer_file_is_damage() {
         bad.resize(length, 0);
         fs::write(&file, &bad).unwrap();
         // With the length the manifest says, and with one that agrees with the file.
-        let agreeing = SlabMeta { bytes: length as u64, ..meta.clone() };
+        let agreeing = SlabMeta {
+            bytes: length as u64,
+            ..meta.clone()
+        };
         for meta in [&meta, &agreeing] {
             let error = read_all(dir.path(), &layout, meta, &rows).expect_err("a changed length");
-            assert!(matches!(error, StateError::Damaged { .. }), "{length}: {error}");
+            assert!(
+                matches!(error, StateError::Damaged { .. }),
+                "{length}: {error}"
+            );
         }
     }
 }
@@ -207,13 +247,21 @@ fn a_file_cut_after_it_was_opened_and_a_missing_one_are_errors() {
     let (layout, meta, rows) = simple(dir.path(), 0, 31);
     let file = dir.path().join(&meta.file);
     let reader = Reader::open(dir.path(), &layout, std::slice::from_ref(&meta)).unwrap();
-    fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(5).unwrap();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(5)
+        .unwrap();
     let keys: Vec<u64> = rows.keys().flatten().copied().collect();
     let error = reader.get_many(&keys, &mut |_, _| {}).unwrap_err();
     assert!(matches!(error, StateError::Damaged { .. }), "{error}");
     let error = reader.scan_prefix_many(&[10], &mut |_| {}).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains(&meta.file) && text.contains("tidewater recover"), "{text}");
+    assert!(
+        text.contains(&meta.file) && text.contains("tidewater recover"),
+        "{text}"
+    );
 
     fs::remove_file(&file).unwrap();
     let error = Reader::open(dir.path(), &layout, &[meta.clone()]).unwrap_err();
@@ -233,7 +281,16 @@ fn a_sound_file_in_the_place_of_another_is_damage() {
     assert!(matches!(error, StateError::Damaged { .. }), "{error}");
 
     let (layout, meta, rows) = simple(dir.path(), 2, 31);
-    for other in [Layout { filter: 1, ..layout.clone() }, Layout { width: 4, ..layout.clone() }] {
+    for other in [
+        Layout {
+            filter: 1,
+            ..layout.clone()
+        },
+        Layout {
+            width: 4,
+            ..layout.clone()
+        },
+    ] {
         let error = read_all(dir.path(), &other, &meta, &rows).unwrap_err();
         assert!(matches!(error, StateError::Damaged { .. }), "{error}");
     }
@@ -261,8 +318,14 @@ fn untouched_blocks_are_never_read() {
     let reader = Reader::open(dir.path(), &layout, &[meta]).unwrap();
     assert_eq!(reader.stats(), ReadStats::default());
     // Keys outside the slab, and keys no row can lie between.
-    reader.get_many(&[0, 0, 9, 9, u64::MAX, 0], &mut |_, _| panic!("nothing there")).unwrap();
-    reader.scan_prefix_many(&[0, u64::MAX], &mut |_| panic!("nothing there")).unwrap();
+    reader
+        .get_many(&[0, 0, 9, 9, u64::MAX, 0], &mut |_, _| {
+            panic!("nothing there")
+        })
+        .unwrap();
+    reader
+        .scan_prefix_many(&[0, u64::MAX], &mut |_| panic!("nothing there"))
+        .unwrap();
     assert_eq!(reader.stats().blocks, 0);
 
     let all: Vec<&Vec<u64>> = rows.keys().collect();
@@ -277,7 +340,10 @@ fn untouched_blocks_are_never_read() {
         assert_eq!(hits, asked.len());
         blocks += touched.len() as u64;
         bytes += touched.len() as u64 * 96;
-        assert_eq!((reader.stats().blocks, reader.stats().block_bytes), (blocks, bytes));
+        assert_eq!(
+            (reader.stats().blocks, reader.stats().block_bytes),
+            (blocks, bytes)
+        );
     }
     // Rows 598 and 599 begin with 3000: block 199, and the one before where they might begin.
     assert_eq!(scan(&reader, &[3000]).len(), 2);
@@ -290,16 +356,25 @@ fn filters_are_read_late_and_spare_blocks() {
     let layout = Layout::new("ids", 1, 1, 1).unwrap();
     let rows: Oracle = (0..4000).map(|i| (vec![i * 10], vec![i * 10])).collect();
     let origin = Origin::of_commit(1, 0, 1, 0);
-    let options = WriteOptions { block_bytes: 96, chunk_blocks: 1000 };
+    let options = WriteOptions {
+        block_bytes: 96,
+        chunk_blocks: 1000,
+    };
     let slices = rows.values().map(Vec::as_slice);
-    let meta = write_slab(dir.path(), &layout, &origin, slices, &options).unwrap().unwrap();
+    let meta = write_slab(dir.path(), &layout, &origin, slices, &options)
+        .unwrap()
+        .unwrap();
     let reader = Reader::open(dir.path(), &layout, &[meta]).unwrap();
     for key in 0..63 {
-        reader.get_many(&[key * 600 + 1], &mut |_, _| panic!("nothing there")).unwrap();
+        reader
+            .get_many(&[key * 600 + 1], &mut |_, _| panic!("nothing there"))
+            .unwrap();
     }
     assert_eq!((reader.stats().filters, reader.stats().blocks), (0, 63));
     let strangers: Vec<u64> = (0..3000).map(|i| i * 13 * 10 / 13 + 1).collect();
-    reader.get_many(&strangers, &mut |_, _| panic!("nothing there")).unwrap();
+    reader
+        .get_many(&strangers, &mut |_, _| panic!("nothing there"))
+        .unwrap();
     let stats = reader.stats();
     assert_eq!(stats.filters, 1);
     assert!(stats.blocks < 63 + 60, "{stats:?}");
@@ -315,11 +390,14 @@ fn a_stopped_or_refused_write_leaves_no_file() {
     let layout = Layout::new("ids", 2, 1, 1).unwrap();
     let origin = Origin::of_commit(1, 0, 1, 0);
     let count = || fs::read_dir(dir.path()).unwrap().count();
-    let put = |rows: &[&[u64]]| {
-        write_slab(dir.path(), &layout, &origin, rows.iter().copied(), &TINY)
-    };
+    let put =
+        |rows: &[&[u64]]| write_slab(dir.path(), &layout, &origin, rows.iter().copied(), &TINY);
     assert!(put(&[]).unwrap().is_none());
-    for wrong in [&[&[2, 0][..], &[1, 0]][..], &[&[2, 0], &[2, 1]], &[&[1, 0], &[2]]] {
+    for wrong in [
+        &[&[2, 0][..], &[1, 0]][..],
+        &[&[2, 0], &[2, 1]],
+        &[&[1, 0], &[2]],
+    ] {
         assert!(matches!(put(wrong), Err(StateError::Misuse { .. })));
     }
     assert_eq!(count(), 0);
@@ -341,15 +419,101 @@ fn keys_that_are_not_sorted_or_not_whole_are_refused() {
     assert!(reader.scan_prefix_many(&[10, 10], &mut |_| {}).is_err());
     // The same key twice is found twice.
     let mut found = Vec::new();
-    reader.get_many(&[10, 0, 10, 0, 11, 0], &mut |at, _| found.push(at)).unwrap();
+    reader
+        .get_many(&[10, 0, 10, 0, 11, 0], &mut |at, _| found.push(at))
+        .unwrap();
     assert_eq!(found, [0, 1]);
 }
 
 #[test]
 fn collections_have_sane_layouts() {
-    for (name, width, key, filter) in
-        [("", 1, 1, 0), ("a/b", 1, 1, 0), ("a", 0, 0, 0), ("a", 25, 1, 1), ("a", 2, 3, 0), ("a", 2, 1, 2)]
-    {
-        assert!(Layout::new(name, width, key, filter).is_err(), "{name} {width} {key} {filter}");
+    for (name, width, key, filter) in [
+        ("", 1, 1, 0),
+        ("a/b", 1, 1, 0),
+        ("a", 0, 0, 0),
+        ("a", 25, 1, 1),
+        ("a", 2, 3, 0),
+        ("a", 2, 1, 2),
+    ] {
+        assert!(
+            Layout::new(name, width, key, filter).is_err(),
+            "{name} {width} {key} {filter}"
+        );
+    }
+}
+
+/// Figures; run with `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = 5_000_000_u64;
+    let mix = |i: u64| xxhash_rust::xxh3::xxh3_64(&i.to_le_bytes());
+    let cpu = || {
+        let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap() as f64 / 1e6
+    };
+    for (key, filter) in [(1, 0), (1, 1), (2, 2)] {
+        let layout = Layout::new("figures", 5, key, filter).unwrap();
+        let mut manifest = Manifest::default();
+        for commit in 0..2 {
+            let mut sorted: Vec<[u64; 5]> = (0..rows)
+                .map(|i| [mix(i * 2 + commit), 1, 2, 3, i])
+                .collect();
+            sorted.sort_unstable();
+            let origin = Origin::of_commit(1, 0, commit, 0);
+            let options = WriteOptions::default();
+            let started = cpu();
+            let mut writer =
+                write::SlabWriter::create(dir.path(), &layout, &origin, &options).unwrap();
+            for row in &sorted {
+                writer.push(row).unwrap();
+            }
+            let pushed = cpu();
+            writer.write_tail().unwrap();
+            let tail = cpu() - pushed;
+            let wrote = cpu() - started;
+            drop(writer);
+            let slices = sorted.iter().map(|row| &row[..]);
+            let meta = write_slab(dir.path(), &layout, &origin, slices, &options).unwrap().unwrap();
+            println!(
+                "key {key} filter {filter}: {:.1} M rows/s of CPU without sync (tail {tail:.0} ms)",
+                rows as f64 / wrote / 1e3,
+            );
+            manifest.add(meta).unwrap();
+        }
+        let slabs = manifest.collection("figures");
+        for round in 0..3 {
+            let reader = Reader::open(dir.path(), &layout, slabs).unwrap();
+            let mut keys: Vec<Vec<u64>> = (0..1000)
+                .map(|i| vec![mix(mix(i + round * 1000) % (rows * 4)), 1, 2][..key].to_vec())
+                .collect();
+            keys.sort_unstable();
+            let keys = keys.concat();
+            let mut hits = 0;
+            let (started, clock) = (cpu(), std::time::Instant::now());
+            reader.get_many(&keys, &mut |_, _| hits += 1).unwrap();
+            let (got, clock) = (cpu() - started, clock.elapsed());
+            let words: Vec<u64> = keys.chunks(key).map(|key| key[0]).collect();
+            let started = cpu();
+            let mut scanned = 0;
+            reader
+                .scan_prefix_many(&words, &mut |_| scanned += 1)
+                .unwrap();
+            println!(
+                "get 1000: {got:.1} ms CPU, {clock:?} ({hits} hits); scan 1000: {:.1} ms CPU ({scanned}); {:?}",
+                cpu() - started,
+                reader.stats()
+            );
+        }
+        let started = cpu();
+        let stop = AtomicBool::new(false);
+        let options = WriteOptions::default();
+        let merged = merge(dir.path(), &layout, slabs, (1, 0), &options, &stop).unwrap();
+        println!(
+            "merge: {:.0} ms CPU for {} rows (synced)",
+            cpu() - started,
+            merged.rows
+        );
     }
 }
