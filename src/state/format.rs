@@ -99,7 +99,7 @@ impl Geometry {
         plausible(self.rows)
             && plausible(self.width)
             && (self.width * WORD + CHECKSUM..=1 << 40).contains(&block)
-            && block % WORD == 0
+            && block.is_multiple_of(WORD)
             && self.chunk_blocks > 0
     }
 }
