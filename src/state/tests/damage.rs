@@ -90,7 +90,7 @@ fn a_file_cut_after_it_was_opened_and_a_missing_one_are_errors() {
     );
 
     fs::remove_file(&file).unwrap();
-    let error = Reader::open(dir.path(), &layout, &[meta.clone()]).unwrap_err();
+    let error = Reader::open(dir.path(), &layout, std::slice::from_ref(&meta)).unwrap_err();
     assert!(matches!(error, StateError::Missing { .. }), "{error}");
     assert!(error.to_string().contains(&meta.file));
 }
