@@ -62,7 +62,9 @@ impl<'a> BlockReader<'a> {
     /// Reads the next run; its blocks, or None at the end.
     pub(crate) fn next_run(&mut self) -> Result<Option<Range<usize>>, StateError> {
         self.advise();
-        let Some(run) = self.runs.pop() else { return Ok(None) };
+        let Some(run) = self.runs.pop() else {
+            return Ok(None);
+        };
         let bytes = self.bytes_of(&run);
         self.advised = self.advised.saturating_sub(1);
         self.advised_bytes = self.advised_bytes.saturating_sub(bytes);
@@ -78,7 +80,8 @@ impl<'a> BlockReader<'a> {
         let geometry = self.slab.geometry();
         let start = (block - self.run.start) * geometry.block_bytes;
         let end = start + geometry.bytes_of(block);
-        self.slab.verify(block, &mut self.buffer.slice(end)[start..])
+        self.slab
+            .verify(block, &mut self.buffer.slice(end)[start..])
     }
 
     fn bytes_of(&self, run: &Range<usize>) -> usize {
@@ -100,7 +103,13 @@ impl<'a> BlockReader<'a> {
             let bytes = self.bytes_of(&self.runs[at]);
             let offset = self.slab.geometry().offset_of(self.runs[at].start);
             // Advice that is not taken costs time only.
-            fadvise(self.slab.file(), offset, NonZeroU64::new(bytes as u64), Advice::WillNeed).ok();
+            fadvise(
+                self.slab.file(),
+                offset,
+                NonZeroU64::new(bytes as u64),
+                Advice::WillNeed,
+            )
+            .ok();
             self.advised += 1;
             self.advised_bytes += bytes;
         }

@@ -33,7 +33,16 @@ impl<'a> Cursor<'a> {
         wanted: Option<&'a [u64]>,
         age: usize,
     ) -> Self {
-        Self { reader, width, key, wanted, run: 0..0, rows: Vec::new(), at: 0, age }
+        Self {
+            reader,
+            width,
+            key,
+            wanted,
+            run: 0..0,
+            rows: Vec::new(),
+            at: 0,
+            age,
+        }
     }
 
     fn row(&self) -> &[u64] {
@@ -56,7 +65,9 @@ impl<'a> Cursor<'a> {
                 }
                 continue;
             }
-            let Some(wanted) = self.wanted else { return Ok(true) };
+            let Some(wanted) = self.wanted else {
+                return Ok(true);
+            };
             let word = self.rows[self.at];
             let wanted = &wanted[wanted.partition_point(|want| *want < word)..];
             self.wanted = Some(wanted);
@@ -140,7 +151,11 @@ impl<'a> Merged<'a> {
                 heap.push(cursor);
             }
         }
-        Ok(Self { heap, key, row: Vec::new() })
+        Ok(Self {
+            heap,
+            key,
+            row: Vec::new(),
+        })
     }
 
     /// The next row by key.

@@ -29,7 +29,10 @@ pub struct WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { block_bytes: 16 << 10, chunk_blocks: 1024 }
+        Self {
+            block_bytes: 16 << 10,
+            chunk_blocks: 1024,
+        }
     }
 }
 
@@ -46,7 +49,13 @@ pub struct Origin {
 impl Origin {
     /// The origin of a slab of one commit.
     pub fn of_commit(incarnation: u64, worker: usize, commit: u64, generation: u64) -> Self {
-        Self { incarnation, worker, generation, commit_from: commit, commit_to: commit }
+        Self {
+            incarnation,
+            worker,
+            generation,
+            commit_from: commit,
+            commit_to: commit,
+        }
     }
 }
 
@@ -62,7 +71,9 @@ pub fn write_slab<'a>(
     options: &WriteOptions,
 ) -> Result<Option<SlabMeta>, StateError> {
     let mut rows = rows.into_iter();
-    let Some(first) = rows.next() else { return Ok(None) };
+    let Some(first) = rows.next() else {
+        return Ok(None);
+    };
     let mut writer = SlabWriter::create(dir, layout, origin, options)?;
     writer.push(first)?;
     for row in rows {
@@ -148,7 +159,9 @@ impl SlabWriter {
 
     /// Appends a row, whose key must be greater than the one before.
     pub(crate) fn push(&mut self, row: &[u64]) -> Result<(), StateError> {
-        let Layout { width, key, filter, .. } = self.layout;
+        let Layout {
+            width, key, filter, ..
+        } = self.layout;
         if row.len() != width {
             return Err(self.misuse(format!("a row of {} words, not {width}", row.len())));
         }
@@ -175,7 +188,8 @@ impl SlabWriter {
         self.geometry.rows += 1;
         self.block_rows += 1;
         if self.block_rows == self.rows_per_block {
-            self.pending.resize(self.block_start + self.geometry.block_bytes - CHECKSUM, 0);
+            self.pending
+                .resize(self.block_start + self.geometry.block_bytes - CHECKSUM, 0);
             self.close_block()?;
         }
         Ok(())
@@ -188,7 +202,11 @@ impl SlabWriter {
     }
 
     fn close_block(&mut self) -> Result<(), StateError> {
-        codec::seal(&mut self.pending, self.block_start, self.seed.wrapping_add(self.blocks as u64));
+        codec::seal(
+            &mut self.pending,
+            self.block_start,
+            self.seed.wrapping_add(self.blocks as u64),
+        );
         self.block_start = self.pending.len();
         self.block_rows = 0;
         self.blocks += 1;

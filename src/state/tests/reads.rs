@@ -1,0 +1,142 @@
+//! What is read, what is refused, and what is left behind.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+
+#[test]
+fn untouched_blocks_are_never_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, meta, rows) = simple(dir.path(), 0, 3000);
+    let reader = Reader::open(dir.path(), &layout, &[meta]).unwrap();
+    assert_eq!(reader.stats(), ReadStats::default());
+    // Keys outside the slab, and keys no row can lie between.
+    reader
+        .get_many(&[0, 0, 9, 9, u64::MAX, 0], &mut |_, _| {
+            panic!("nothing there")
+        })
+        .unwrap();
+    reader
+        .scan_prefix_many(&[0, u64::MAX], &mut |_| panic!("nothing there"))
+        .unwrap();
+    assert_eq!(reader.stats().blocks, 0);
+
+    let all: Vec<&Vec<u64>> = rows.keys().collect();
+    let (mut blocks, mut bytes) = (0, 0);
+    for step in [7, 100, 2999] {
+        // A block holds three rows; every key is in the block of its position.
+        let asked: Vec<usize> = (0..3000).step_by(step).collect();
+        let touched: BTreeSet<usize> = asked.iter().map(|at| at / 3).collect();
+        let keys: Vec<u64> = asked.iter().flat_map(|at| all[*at]).copied().collect();
+        let mut hits = 0;
+        reader.get_many(&keys, &mut |_, _| hits += 1).unwrap();
+        assert_eq!(hits, asked.len());
+        blocks += touched.len() as u64;
+        bytes += touched.len() as u64 * 96;
+        assert_eq!(
+            (reader.stats().blocks, reader.stats().block_bytes),
+            (blocks, bytes)
+        );
+    }
+    // Rows 598 and 599 begin with 3000: block 199, and the one before where they might begin.
+    let mut rows = 0;
+    reader
+        .scan_prefix_many(&[3000], &mut |_| rows += 1)
+        .unwrap();
+    assert_eq!(rows, 2);
+    assert!(reader.stats().blocks - blocks <= 2);
+}
+
+#[test]
+fn filters_are_read_late_and_spare_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new("ids", 1, 1, 1).unwrap();
+    let rows: Oracle = (0..4000).map(|i| (vec![i * 10], vec![i * 10])).collect();
+    let origin = Origin::of_commit(1, 0, 1, 0);
+    let options = WriteOptions {
+        block_bytes: 96,
+        chunk_blocks: 1000,
+    };
+    let slices = rows.values().map(Vec::as_slice);
+    let meta = write_slab(dir.path(), &layout, &origin, slices, &options)
+        .unwrap()
+        .unwrap();
+    let reader = Reader::open(dir.path(), &layout, &[meta]).unwrap();
+    for key in 0..63 {
+        reader
+            .get_many(&[key * 600 + 1], &mut |_, _| panic!("nothing there"))
+            .unwrap();
+    }
+    assert_eq!((reader.stats().filters, reader.stats().blocks), (0, 63));
+    let strangers: Vec<u64> = (0..3000).map(|i| i * 13 * 10 / 13 + 1).collect();
+    reader
+        .get_many(&strangers, &mut |_, _| panic!("nothing there"))
+        .unwrap();
+    let stats = reader.stats();
+    assert_eq!(stats.filters, 1);
+    assert!(stats.blocks < 63 + 60, "{stats:?}");
+    let keys: Vec<u64> = rows.keys().flatten().copied().collect();
+    let mut hits = 0;
+    reader.get_many(&keys, &mut |_, _| hits += 1).unwrap();
+    assert_eq!(hits, rows.len());
+}
+
+#[test]
+fn a_stopped_or_refused_write_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new("ids", 2, 1, 1).unwrap();
+    let origin = Origin::of_commit(1, 0, 1, 0);
+    let count = || fs::read_dir(dir.path()).unwrap().count();
+    let put =
+        |rows: &[&[u64]]| write_slab(dir.path(), &layout, &origin, rows.iter().copied(), &TINY);
+    assert!(put(&[]).unwrap().is_none());
+    for wrong in [
+        &[&[2, 0][..], &[1, 0]][..],
+        &[&[2, 0], &[2, 1]],
+        &[&[1, 0], &[2]],
+    ] {
+        assert!(matches!(put(wrong), Err(StateError::Misuse { .. })));
+    }
+    assert_eq!(count(), 0);
+    let slabs = [put(&[&[1, 0], &[2, 0]]).unwrap().unwrap()];
+    let stop = AtomicBool::new(true);
+    let stopped = merge(dir.path(), &layout, &slabs, (1, 0), &TINY, &stop);
+    assert!(matches!(stopped, Err(StateError::Stopped { .. })));
+    assert_eq!(count(), 1);
+}
+
+#[test]
+fn keys_that_are_not_sorted_or_not_whole_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, meta, _) = simple(dir.path(), 0, 31);
+    let reader = Reader::open(dir.path(), &layout, &[meta]).unwrap();
+    for keys in [&[20, 0, 10, 0][..], &[10, 0, 20]] {
+        assert!(reader.get_many(keys, &mut |_, _| {}).is_err());
+    }
+    assert!(reader.scan_prefix_many(&[10, 10], &mut |_| {}).is_err());
+    // The same key twice is found twice.
+    let mut found = Vec::new();
+    reader
+        .get_many(&[10, 0, 10, 0, 11, 0], &mut |at, _| found.push(at))
+        .unwrap();
+    assert_eq!(found, [0, 1]);
+}
+
+#[test]
+fn collections_have_sane_layouts() {
+    for (name, width, key, filter) in [
+        ("", 1, 1, 0),
+        ("a/b", 1, 1, 0),
+        ("a", 0, 0, 0),
+        ("a", 25, 1, 1),
+        ("a", 2, 3, 0),
+        ("a", 2, 1, 2),
+    ] {
+        assert!(
+            Layout::new(name, width, key, filter).is_err(),
+            "{name} {width} {key} {filter}"
+        );
+    }
+}
