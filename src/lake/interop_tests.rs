@@ -74,7 +74,7 @@ fn a_lake_for_other_readers() {
             } else {
                 Vec::new()
             };
-            removed.iter().for_each(|path| drop(t.live.remove(path)));
+            t.live.retain(|path, _| !removed.contains(path));
             t.live.insert(added.path.clone(), first..first + 100);
             let mut change = t.bench.change(vec![added], removed);
             if commit % 10 == 0 {

@@ -30,7 +30,7 @@ fn metrics_cover_all_row_groups_and_every_kind() {
     assert_eq!(file.lower[&6], (-50_000_150_i128 * 1_000_000_000).to_be_bytes()[8..]);
     assert_eq!((&*file.lower[&7], &*file.upper[&7]), (&[0_u8][..], &[1_u8][..]));
     assert_eq!(file.lower[&8], (-297_i32).to_le_bytes());
-    assert_eq!(file.upper[&9], 98_i64.to_be_bytes());
+    assert_eq!(file.upper[&9], 99_i64.to_be_bytes());
 }
 
 #[test]
