@@ -27,6 +27,14 @@ impl FilePartition {
         let day = |t: i64| i32::try_from(t.div_euclid(MICROS_PER_DAY)).unwrap_or(i32::MAX);
         FilePartition::Day(micros.map(day))
     }
+
+    /// This partition as Iceberg writes it.
+    pub(crate) fn to_struct(self) -> Struct {
+        match self {
+            FilePartition::Unpartitioned => Struct::empty(),
+            FilePartition::Day(day) => Struct::from_iter([day.map(Literal::date)]),
+        }
+    }
 }
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -55,24 +63,18 @@ impl WrittenFile {
     /// This file as an entry of the table's manifests.
     pub(crate) fn to_data_file(&self, metadata: &TableMetadata) -> Result<DataFile, Error> {
         let schema = metadata.current_schema();
-        let unpartitioned = metadata.default_partition_spec().is_unpartitioned();
-        let partition = match self.partition {
-            FilePartition::Unpartitioned if unpartitioned => Struct::empty(),
-            FilePartition::Day(day) if !unpartitioned => {
-                Struct::from_iter([day.map(Literal::date)])
-            }
-            other => {
-                let message =
-                    format!("{} has the partition {other:?}, unlike its table", self.path);
-                return Err(Error::new(ErrorKind::DataInvalid, message));
-            }
-        };
+        let fields = metadata.default_partition_spec().fields().len();
+        if fields != usize::from(self.partition != FilePartition::Unpartitioned) {
+            let message =
+                format!("{} has the partition {:?}, unlike its table", self.path, self.partition);
+            return Err(Error::new(ErrorKind::DataInvalid, message));
+        }
         let mut builder = DataFileBuilder::default();
         builder
             .content(DataContentType::Data)
             .file_path(self.path.clone())
             .file_format(DataFileFormat::Parquet)
-            .partition(partition)
+            .partition(self.partition.to_struct())
             .partition_spec_id(metadata.default_partition_spec_id())
             .record_count(self.rows)
             .file_size_in_bytes(self.bytes)

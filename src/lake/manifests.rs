@@ -24,7 +24,7 @@ pub const MANIFESTS_MAX: usize = 100;
 /// Live files of a full manifest, as long as the table is small.
 const FULL_LEAST: u64 = 1024;
 /// How many times its full size a table may hold.
-const FULL_MANIFESTS: u64 = 24;
+const FULL_MANIFESTS: u64 = 16;
 
 /// A live file of a table and what its manifest entry must keep saying.
 #[derive(Debug, Clone)]

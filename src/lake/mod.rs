@@ -30,4 +30,10 @@ pub mod read;
 pub mod schema;
 pub mod snapshot;
 pub mod storage;
+pub(crate) mod summary;
 pub mod table;
+
+#[cfg(test)]
+mod interop_tests;
+#[cfg(test)]
+mod testing;

@@ -70,6 +70,13 @@ impl ColumnKind {
     }
 }
 
+/// Properties of every table unless its own say otherwise.
+const DEFAULT_PROPERTIES: [(&str, &str); 3] = [
+    ("write.metadata.compression-codec", "gzip"),
+    ("write.metadata.previous-versions-max", "20"),
+    ("write.parquet.compression-codec", "zstd"),
+];
+
 /// One column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnSpec {
@@ -161,13 +168,16 @@ impl TableSpec {
             Arc::new(NestedField::new(id, &column.name, kind, column.required))
         });
         let schema = Schema::builder().with_fields(fields).build().map_err(wrap)?;
+        let mut properties: BTreeMap<String, String> =
+            DEFAULT_PROPERTIES.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        properties.extend(self.properties.clone());
         let creation = TableCreation::builder()
             .name(self.name.clone())
             .location(location.trim_end_matches('/').to_owned())
             .schema(schema)
             .partition_spec_opt(self.partition_spec()?)
             .sort_order(self.sort_order()?)
-            .properties(self.properties.clone())
+            .properties(properties)
             .format_version(FormatVersion::V2)
             .build();
         let builder = TableMetadataBuilder::from_table_creation(creation).map_err(wrap)?;

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use futures::executor::block_on;
 use iceberg::spec::{
-    DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter, Operation,
-    Snapshot, SnapshotRef, Struct, Summary, TableMetadata,
+    DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter, Snapshot,
+    SnapshotRef, TableMetadata,
 };
 use uuid::Uuid;
 
@@ -23,6 +23,7 @@ use super::data_file::WrittenFile;
 use super::manifests::{self, Entries, LiveEntry, SnapshotNumbers};
 use super::names::{Origin, metadata_version, normal_path};
 use super::storage::{StorageError, Store};
+use super::summary::Counts;
 use super::table::{LoadedTable, TableError};
 
 /// What one commit does to one table.
@@ -106,7 +107,7 @@ pub fn stage(
     };
     let mut producer = Producer { store, table, change, snapshot, written: Vec::new() };
     let plan = producer.plan()?;
-    let totals = Totals::of(table, &plan);
+    let deleted = plan.new.values().flat_map(|entries| entries.deleted.iter().cloned()).collect();
     let (manifests, entries) = producer.write_manifests(plan)?;
     let list = producer.write_list(&manifests)?;
     let snapshot = Snapshot::builder()
@@ -116,7 +117,7 @@ pub fn stage(
         // Strictly rising times let readers tell any two versions apart.
         .with_timestamp_ms(now_ms.max(metadata.last_updated_ms() + 1))
         .with_manifest_list(list)
-        .with_summary(totals.summary(change, &manifests))
+        .with_summary(Counts { table, change, deleted, manifests: &manifests }.summary())
         .with_schema_id(metadata.current_schema_id())
         .build();
     producer.finish(snapshot, manifests, entries)
@@ -364,68 +365,6 @@ impl Producer<'_> {
                 Err(TableError::InUse { table: self.table.full_name(), snapshot: s.snapshot_id() })
             }
         }
-    }
-}
-
-/// The counts of a commit.
-#[derive(Debug)]
-struct Totals {
-    deleted_files: u64,
-    deleted_rows: u64,
-    deleted_bytes: u64,
-    bytes_before: u64,
-    partitions: usize,
-}
-
-impl Totals {
-    fn of(table: &LoadedTable, plan: &Plan) -> Self {
-        let deleted = || plan.new.values().flat_map(|entries| &entries.deleted);
-        let size = table.summary().get("total-files-size").and_then(|s| s.parse().ok());
-        let removed = deleted().map(|entry| entry.file.partition());
-        let added = plan.new.values().flat_map(|e| e.added.iter().map(DataFile::partition));
-        let partitions: HashSet<&Struct> = added.chain(removed).collect();
-        Self {
-            deleted_files: deleted().count() as u64,
-            deleted_rows: deleted().map(|entry| entry.file.record_count()).sum(),
-            deleted_bytes: deleted().map(|entry| entry.file.file_size_in_bytes()).sum(),
-            bytes_before: size.unwrap_or(0),
-            partitions: partitions.len(),
-        }
-    }
-
-    fn summary(&self, change: &Change, manifests: &[ManifestFile]) -> Summary {
-        let added_bytes: u64 = change.added.iter().map(|file| file.bytes).sum();
-        let added_rows: u64 = change.added.iter().map(|file| file.rows).sum();
-        let live_files: u64 = manifests.iter().map(manifests::live_files).sum();
-        let live_rows: u64 = manifests.iter().map(manifests::live_rows).sum();
-        let live_bytes = (self.bytes_before + added_bytes).saturating_sub(self.deleted_bytes);
-        let always = [
-            ("total-data-files", live_files),
-            ("total-records", live_rows),
-            ("total-files-size", live_bytes),
-            ("total-delete-files", 0),
-            ("total-position-deletes", 0),
-            ("total-equality-deletes", 0),
-            ("changed-partition-count", self.partitions as u64),
-        ];
-        let sometimes = [
-            ("added-data-files", change.added.len() as u64),
-            ("added-records", added_rows),
-            ("added-files-size", added_bytes),
-            ("deleted-data-files", self.deleted_files),
-            ("deleted-records", self.deleted_rows),
-            ("removed-files-size", self.deleted_bytes),
-        ];
-        let counts = always.into_iter().chain(sometimes.into_iter().filter(|(_, n)| *n > 0));
-        let mut properties: HashMap<String, String> =
-            counts.map(|(key, count)| (key.to_owned(), count.to_string())).collect();
-        properties.extend(change.summary.iter().map(|(k, v)| (k.clone(), v.clone())));
-        let operation = match (change.added.is_empty(), change.removed.is_empty()) {
-            (_, true) => Operation::Append,
-            (true, false) => Operation::Delete,
-            (false, false) => Operation::Overwrite,
-        };
-        Summary { operation, additional_properties: properties }
     }
 }
 
