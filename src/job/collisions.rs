@@ -45,18 +45,16 @@ impl Owner<'_> {
     }
 }
 
-fn tables(file: &JobFile, mistakes: &mut Vec<Mistake>) {
-    let current: &[_] = &["", "_changes"];
-    let owner = |kind, name: &'_ Option<Text>, suffixes| {
+fn tables<'f>(file: &'f JobFile, mistakes: &mut Vec<Mistake>) {
+    let current: &'static [&'static str] = &["", "_changes"];
+    let dimension = file.dimension.iter().map(|part| ("dimension", &part.name, &current[1..]));
+    let aggregates = file.aggregates.iter().map(|part| ("aggregate", &part.name, current));
+    let funnels = file.funnels.iter().map(|part| ("funnel", &part.name, current));
+    let named = dimension.chain(aggregates).chain(funnels);
+    let owner = |(kind, name, suffixes): (_, &'f Option<Text>, _)| {
         name.as_ref().map(|name| Owner { kind, name, suffixes })
     };
-    let dimension = file.dimension.iter();
-    let dimension = dimension.filter_map(|part| owner("dimension", &part.name, &current[1..]));
-    let aggregates = file.aggregates.iter();
-    let aggregates = aggregates.filter_map(|part| owner("aggregate", &part.name, current));
-    let funnels = file.funnels.iter();
-    let funnels = funnels.filter_map(|part| owner("funnel", &part.name, current));
-    let mut owners: Vec<_> = dimension.chain(aggregates).chain(funnels).collect();
+    let mut owners: Vec<_> = named.filter_map(owner).collect();
     owners.sort_by_key(|owner| owner.name.span.start);
     for (index, owner) in owners.iter().enumerate() {
         let Owner { kind, name, .. } = owner;
