@@ -60,7 +60,10 @@ fn tables<'f>(file: &'f JobFile, mistakes: &mut Vec<Mistake>) {
         let Owner { kind, name, .. } = owner;
         let mistake = |message: String| Mistake::new(message).at(name.span.clone());
         if let Some(ours) = owner.tables().find_map(|table| same_as(&table, &OUR_TABLES)) {
-            let message = format!("the {kind} `{}` takes the name of a table that every job has", name.written);
+            let message = format!(
+                "the {kind} `{}` takes the name of a table that every job has",
+                name.written
+            );
             let help = format!("rename it: `{ours}` is tidewater's own table");
             mistakes.push(mistake(message).help(help));
             continue;
@@ -92,13 +95,15 @@ fn columns_of_sides(file: &JobFile, mistakes: &mut Vec<Mistake>) {
     let key = validate::key_name(&key);
     for column in part.columns.iter().filter(|column| same(&column.name.value, &key)) {
         // The name of the key column comes from the value of `key`, which may be a reference.
-        let message = format!("the dimension column `{}` has the name of the key", column.name.written);
+        let message =
+            format!("the dimension column `{}` has the name of the key", column.name.written);
         let mistake = Mistake::new(message).at(column.name.span.clone());
         let mistake = match &part.key {
             Some(key) => mistake.also(key.span.clone(), "its last part names the key column"),
             None => mistake,
         };
-        mistakes.push(mistake.help("rename the column, or leave it out: the key is a column already"));
+        mistakes
+            .push(mistake.help("rename the column, or leave it out: the key is a column already"));
     }
 }
 

@@ -221,14 +221,19 @@ impl<'t> Section<'t> {
     }
 
     /// Reports the keys that are not in `keys`.
-    pub(super) fn refuse_unknown(&mut self, keys: &'static [&'static str], reader: &mut Reader<'_>) {
+    pub(super) fn refuse_unknown(
+        &mut self,
+        keys: &'static [&'static str],
+        reader: &mut Reader<'_>,
+    ) {
         let present = |key: &&'static str| self.entries.iter().any(|(name, _)| name.value == **key);
         let absent: Vec<_> = keys.iter().copied().filter(|key| !present(key)).collect();
         for (key, _) in self.entries.iter().filter(|(key, _)| !keys.contains(&&*key.value)) {
             let message = format!("unknown key `{}` in {}", key.written, self.title);
             let mistake = Mistake::new(message).at(key.span.clone());
             reader.mistakes.push(mistake.suggest("known keys", &key.written, keys));
-            let meant = absent.iter().copied().find(|name| nearest(&key.value, &absent) == Some(*name));
+            let meant =
+                absent.iter().copied().find(|name| nearest(&key.value, &absent) == Some(*name));
             self.misspelt.extend(meant);
         }
     }

@@ -151,7 +151,14 @@ impl Check<'_> {
         let time = part.time.as_ref().and_then(|part| self.time(part));
         let columns = self.columns(&part.columns, &scope.event_kinds);
         let (time, time_unit) = time?;
-        Some(EventsSpec { source: source?, id: id?, user: user?, time, time_unit, columns: columns? })
+        Some(EventsSpec {
+            source: source?,
+            id: id?,
+            user: user?,
+            time,
+            time_unit,
+            columns: columns?,
+        })
     }
 
     fn time(&mut self, part: &TimePart) -> Option<(Pointer, TimeUnit)> {
@@ -210,7 +217,14 @@ impl Check<'_> {
             Some(deleted) => Some(deleted?),
             None => None,
         };
-        Some(DimensionSpec { name: name?, source: source?, key, key_name, deleted, columns: columns? })
+        Some(DimensionSpec {
+            name: name?,
+            source: source?,
+            key,
+            key_name,
+            deleted,
+            columns: columns?,
+        })
     }
 
     fn aggregate(&mut self, part: &AggregatePart, scope: &Scope<'_>) -> Option<AggregateSpec> {
@@ -221,7 +235,9 @@ impl Check<'_> {
                 let us = self.duration(Some(text))?;
                 if us > WINDOW_DAYS_MAX * DAY_US {
                     let message = format!("the window `{}` is too long", text.written);
-                    let help = format!("a window has at most {WINDOW_DAYS_MAX} days; without `window` all is one total");
+                    let help = format!(
+                        "a window has at most {WINDOW_DAYS_MAX} days; without `window` all is one total"
+                    );
                     self.mistakes.push(Mistake::new(message).help(help).at(text.span.clone()));
                 }
                 Some(us)
