@@ -78,7 +78,8 @@ fn tables<'f>(file: &'f JobFile, mistakes: &mut Vec<Mistake>) {
             );
             let mistake = mistake(message).also(other.name.span.clone(), "taken here");
             mistakes.push(mistake.help(
-                "rename one: aggregates and funnels write `NAME` and `NAME_changes`, a dimension `NAME_changes`",
+                "rename one: aggregates and funnels write `NAME` and `NAME_changes`, \
+                 a dimension `NAME_changes`",
             ));
         }
     }
@@ -89,7 +90,12 @@ fn columns_of_sides(file: &JobFile, mistakes: &mut Vec<Mistake>) {
     let events = file.events.iter().flat_map(|part| &part.columns);
     let dimension = file.dimension.iter().flat_map(|part| &part.columns);
     let columns = events.chain(dimension).map(|part: &ColumnPart| &part.name);
-    columns_of("the events table", &OUR_EVENT_COLUMNS, columns, mistakes);
+    columns_of(
+        "the events table, which has the columns of both sides",
+        &OUR_EVENT_COLUMNS,
+        columns,
+        mistakes,
+    );
     let Some(part) = &file.dimension else { return };
     let Some(key) = part.key.as_ref().and_then(|key| scalar::pointer(key).ok()) else { return };
     let key = validate::key_name(&key);

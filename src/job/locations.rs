@@ -68,7 +68,14 @@ pub(super) fn source(
                 let help = "Kafka allows letters, digits, `.`, `_` and `-`, at most 249 of them";
                 mistakes.push(Mistake::new(message).help(help).at(wrong.span.clone()));
             }
-            for (key, _) in options {
+            for (index, (key, _)) in options.iter().enumerate() {
+                if let Some((first, _)) =
+                    options[..index].iter().find(|(other, _)| other.value == key.value)
+                {
+                    let message = format!("the Kafka option `{}` stands twice", key.written);
+                    let mistake = Mistake::new(message).at(key.span.clone());
+                    mistakes.push(mistake.also(first.span.clone(), "first here"));
+                }
                 if let Some((_, why)) = REFUSED_OPTIONS.iter().find(|(name, _)| *name == key.value)
                 {
                     let message =

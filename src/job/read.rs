@@ -85,7 +85,9 @@ impl Reader<'_> {
         let DeValue::Array(items) = node.get_ref() else {
             return self.wrong_type(key, "an array of strings", node);
         };
-        let texts: Vec<_> = items.iter().map(|item| self.text(key, item)).collect();
+        let texts = items.iter().enumerate();
+        let texts: Vec<_> =
+            texts.map(|(index, item)| self.text(&format!("{key}[{index}]"), item)).collect();
         texts.into_iter().collect()
     }
 

@@ -241,9 +241,7 @@ fn differences_are_silent_on_what_does_not_decide() {
         ("\"10s\"", "'1m'"),
         ("lake/warehouse", "other/warehouse"),
         ("\"events\" }", "'elsewhere/events' }"),
-        ("\"events\" }\n", "'events' }\n# a comment\n"),
         ("raw = false", "zstd_level = 9\nleaf_rows = 4\nkeep_snapshots = 7"),
-        ("\"events\" } ", "'events' }\n#"),
         (
             "source = { directory = \"events\" }",
             "source.kafka = { brokers = 'b', topic = 'events' }",

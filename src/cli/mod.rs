@@ -1,0 +1,3 @@
+//! What was typed: one file for each verb of the command line.
+
+pub mod validate;
