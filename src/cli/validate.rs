@@ -106,7 +106,10 @@ fn wrapped(items: impl Iterator<Item = String>) -> Vec<String> {
                 line.push_str(", ");
                 line.push_str(&item);
             }
-            _ => lines.push(format!("    {item}")),
+            last => {
+                last.into_iter().for_each(|line| line.push(','));
+                lines.push(format!("    {item}"));
+            }
         }
     }
     lines

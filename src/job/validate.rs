@@ -116,9 +116,15 @@ impl Check<'_> {
             lake: &lake,
         };
         let definition = deciding.definition();
-        #[rustfmt::skip]
         let job = Job {
-            name, events, dimension, aggregates, funnels, dedup_horizon_us, lake, definition,
+            name,
+            events,
+            dimension,
+            aggregates,
+            funnels,
+            dedup_horizon_us,
+            lake,
+            definition,
         };
         Some(job)
     }
