@@ -45,24 +45,25 @@ impl Owner<'_> {
     }
 }
 
-fn tables(file: &JobFile, mistakes: &mut Vec<Mistake>) {
-    let current: &[_] = &["", "_changes"];
-    let owner = |kind, name: &'_ Option<Text>, suffixes| {
+fn tables<'f>(file: &'f JobFile, mistakes: &mut Vec<Mistake>) {
+    let current: &'static [&'static str] = &["", "_changes"];
+    let dimension = file.dimension.iter().map(|part| ("dimension", &part.name, &current[1..]));
+    let aggregates = file.aggregates.iter().map(|part| ("aggregate", &part.name, current));
+    let funnels = file.funnels.iter().map(|part| ("funnel", &part.name, current));
+    let named = dimension.chain(aggregates).chain(funnels);
+    let owner = |(kind, name, suffixes): (_, &'f Option<Text>, _)| {
         name.as_ref().map(|name| Owner { kind, name, suffixes })
     };
-    let dimension = file.dimension.iter();
-    let dimension = dimension.filter_map(|part| owner("dimension", &part.name, &current[1..]));
-    let aggregates = file.aggregates.iter();
-    let aggregates = aggregates.filter_map(|part| owner("aggregate", &part.name, current));
-    let funnels = file.funnels.iter();
-    let funnels = funnels.filter_map(|part| owner("funnel", &part.name, current));
-    let mut owners: Vec<_> = dimension.chain(aggregates).chain(funnels).collect();
+    let mut owners: Vec<_> = named.filter_map(owner).collect();
     owners.sort_by_key(|owner| owner.name.span.start);
     for (index, owner) in owners.iter().enumerate() {
         let Owner { kind, name, .. } = owner;
         let mistake = |message: String| Mistake::new(message).at(name.span.clone());
         if let Some(ours) = owner.tables().find_map(|table| same_as(&table, &OUR_TABLES)) {
-            let message = format!("the {kind} `{}` takes the name of a table that every job has", name.written);
+            let message = format!(
+                "the {kind} `{}` takes the name of a table that every job has",
+                name.written
+            );
             let help = format!("rename it: `{ours}` is tidewater's own table");
             mistakes.push(mistake(message).help(help));
             continue;
@@ -77,7 +78,8 @@ fn tables(file: &JobFile, mistakes: &mut Vec<Mistake>) {
             );
             let mistake = mistake(message).also(other.name.span.clone(), "taken here");
             mistakes.push(mistake.help(
-                "rename one: aggregates and funnels write `NAME` and `NAME_changes`, a dimension `NAME_changes`",
+                "rename one: aggregates and funnels write `NAME` and `NAME_changes`, \
+                 a dimension `NAME_changes`",
             ));
         }
     }
@@ -88,19 +90,26 @@ fn columns_of_sides(file: &JobFile, mistakes: &mut Vec<Mistake>) {
     let events = file.events.iter().flat_map(|part| &part.columns);
     let dimension = file.dimension.iter().flat_map(|part| &part.columns);
     let columns = events.chain(dimension).map(|part: &ColumnPart| &part.name);
-    columns_of("the events table", &OUR_EVENT_COLUMNS, columns, mistakes);
+    columns_of(
+        "the events table, which has the columns of both sides",
+        &OUR_EVENT_COLUMNS,
+        columns,
+        mistakes,
+    );
     let Some(part) = &file.dimension else { return };
     let Some(key) = part.key.as_ref().and_then(|key| scalar::pointer(key).ok()) else { return };
     let key = validate::key_name(&key);
     for column in part.columns.iter().filter(|column| same(&column.name.value, &key)) {
         // The name of the key column comes from the value of `key`, which may be a reference.
-        let message = format!("the dimension column `{}` has the name of the key", column.name.written);
+        let message =
+            format!("the dimension column `{}` has the name of the key", column.name.written);
         let mistake = Mistake::new(message).at(column.name.span.clone());
         let mistake = match &part.key {
             Some(key) => mistake.also(key.span.clone(), "its last part names the key column"),
             None => mistake,
         };
-        mistakes.push(mistake.help("rename the column, or leave it out: the key is a column already"));
+        mistakes
+            .push(mistake.help("rename the column, or leave it out: the key is a column already"));
     }
 }
 

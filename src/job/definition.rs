@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    AggregateSpec, Column, Definition, DimensionSpec, EventsSpec, FunnelSpec, GroupColumn, LakeSpec,
-    MeasureKind, Pointer, TimeUnit, duration,
+    AggregateSpec, Column, Definition, DimensionSpec, EventsSpec, FunnelSpec, GroupColumn,
+    LakeSpec, MeasureKind, Pointer, TimeUnit, duration,
 };
 use crate::model::Value;
 

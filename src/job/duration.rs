@@ -89,7 +89,9 @@ mod tests {
     #[test]
     fn other_texts_are_refused() {
         let bad = ["", "1", "h", "1.5h", "-1h", "1h1h", "1m1h", "1y", "1h30", "0s", "0h0m", "1H"];
-        for text in bad.into_iter().chain(["99999999999999999999d", "9223372036854775807us", "60000w"]) {
+        for text in
+            bad.into_iter().chain(["99999999999999999999d", "9223372036854775807us", "60000w"])
+        {
             assert!(parse(text, text).is_err(), "{text}");
         }
     }

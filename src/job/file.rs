@@ -138,7 +138,8 @@ pub(super) fn read(root: &Section<'_>, reader: &mut Reader<'_>) -> JobFile {
     let name = job.and_then(|job| required(&job, "name", NAME_HELP, reader));
     let events = part("events", EVENTS, reader).map(|section| events(&section, reader));
     let dimension = part("dimension", DIMENSION, reader).map(|section| dimension(&section, reader));
-    let aggregates = root.get("aggregate").map(|node| reader.sections("aggregate", AGGREGATE, node));
+    let aggregates =
+        root.get("aggregate").map(|node| reader.sections("aggregate", AGGREGATE, node));
     let aggregates = aggregates.into_iter().flatten().map(|section| aggregate(&section, reader));
     let aggregates = aggregates.collect();
     let funnels = root.get("funnel").map(|node| reader.sections("funnel", FUNNEL, node));

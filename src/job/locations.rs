@@ -37,7 +37,8 @@ const REFUSED_OPTIONS: &[(&str, &str)] = &[
 ];
 const LOADS_CODE: &str = "a job file must not load or start other programs";
 const BROKERS: &str = "write the brokers as `brokers` of the source";
-const OFFSETS: &str = "offsets are committed with the tables, never by Kafka, or answers would not be exact";
+const OFFSETS: &str =
+    "offsets are committed with the tables, never by Kafka, or answers would not be exact";
 
 /// Resolves a source.
 pub(super) fn source(
@@ -57,7 +58,8 @@ pub(super) fn source(
             Some(SourceSpec::Directory(path))
         }
         SourcePart::Kafka { brokers, topic, options } => {
-            if let Some(empty) = brokers.as_ref().filter(|brokers| brokers.value.trim().is_empty()) {
+            if let Some(empty) = brokers.as_ref().filter(|brokers| brokers.value.trim().is_empty())
+            {
                 let mistake = Mistake::new("`brokers` is empty").help("write `host:9092,…`");
                 mistakes.push(mistake.at(empty.span.clone()));
             }
@@ -66,13 +68,23 @@ pub(super) fn source(
                 let help = "Kafka allows letters, digits, `.`, `_` and `-`, at most 249 of them";
                 mistakes.push(Mistake::new(message).help(help).at(wrong.span.clone()));
             }
-            for (key, _) in options {
-                if let Some((_, why)) = REFUSED_OPTIONS.iter().find(|(name, _)| *name == key.value) {
-                    let message = format!("the Kafka option `{}` can't be set in a job", key.written);
+            for (index, (key, _)) in options.iter().enumerate() {
+                if let Some((first, _)) =
+                    options[..index].iter().find(|(other, _)| other.value == key.value)
+                {
+                    let message = format!("the Kafka option `{}` stands twice", key.written);
+                    let mistake = Mistake::new(message).at(key.span.clone());
+                    mistakes.push(mistake.also(first.span.clone(), "first here"));
+                }
+                if let Some((_, why)) = REFUSED_OPTIONS.iter().find(|(name, _)| *name == key.value)
+                {
+                    let message =
+                        format!("the Kafka option `{}` can't be set in a job", key.written);
                     mistakes.push(Mistake::new(message).help(*why).at(key.span.clone()));
                 }
             }
-            let options = options.iter().map(|(key, value)| (key.value.clone(), value.value.clone()));
+            let options =
+                options.iter().map(|(key, value)| (key.value.clone(), value.value.clone()));
             Some(SourceSpec::Kafka(KafkaSpec {
                 brokers: brokers.as_ref()?.value.clone(),
                 topic: topic.as_ref()?.value.clone(),
@@ -133,9 +145,8 @@ pub(super) fn lake(
     base: &Path,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<LakeSpec> {
-    let mut keep = |result: Result<PathBuf, Mistake>| {
-        result.map_err(|mistake| mistakes.push(mistake)).ok()
-    };
+    let mut keep =
+        |result: Result<PathBuf, Mistake>| result.map_err(|mistake| mistakes.push(mistake)).ok();
     let catalog = part.catalog.as_ref().and_then(|text| keep(catalog(text, base)));
     let warehouse = part.warehouse.as_ref().and_then(|text| keep(folder(text, base)));
     let state = part.state.as_ref().map(|text| keep(folder(text, base)));
@@ -201,7 +212,9 @@ fn folder(text: &Text, base: &Path) -> Result<PathBuf, Mistake> {
     if let Some(path) = text.value.strip_prefix("file:") {
         return match path.strip_prefix("//").filter(|path| path.starts_with('/')) {
             Some(path) => Ok(resolve(base, path)),
-            None => Err(wrong(format!("`{written}` has no absolute path behind `file://`")).help(help)),
+            None => {
+                Err(wrong(format!("`{written}` has no absolute path behind `file://`")).help(help))
+            }
         };
     }
     match text.value.split_once("://") {

@@ -12,9 +12,9 @@ mod reference;
 mod scalar;
 mod scope;
 mod tables;
-mod validate;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

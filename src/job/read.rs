@@ -85,7 +85,9 @@ impl Reader<'_> {
         let DeValue::Array(items) = node.get_ref() else {
             return self.wrong_type(key, "an array of strings", node);
         };
-        let texts: Vec<_> = items.iter().map(|item| self.text(key, item)).collect();
+        let texts = items.iter().enumerate();
+        let texts: Vec<_> =
+            texts.map(|(index, item)| self.text(&format!("{key}[{index}]"), item)).collect();
         texts.into_iter().collect()
     }
 
@@ -221,14 +223,19 @@ impl<'t> Section<'t> {
     }
 
     /// Reports the keys that are not in `keys`.
-    pub(super) fn refuse_unknown(&mut self, keys: &'static [&'static str], reader: &mut Reader<'_>) {
+    pub(super) fn refuse_unknown(
+        &mut self,
+        keys: &'static [&'static str],
+        reader: &mut Reader<'_>,
+    ) {
         let present = |key: &&'static str| self.entries.iter().any(|(name, _)| name.value == **key);
         let absent: Vec<_> = keys.iter().copied().filter(|key| !present(key)).collect();
         for (key, _) in self.entries.iter().filter(|(key, _)| !keys.contains(&&*key.value)) {
             let message = format!("unknown key `{}` in {}", key.written, self.title);
             let mistake = Mistake::new(message).at(key.span.clone());
             reader.mistakes.push(mistake.suggest("known keys", &key.written, keys));
-            let meant = absent.iter().copied().find(|name| nearest(&key.value, &absent) == Some(*name));
+            let meant =
+                absent.iter().copied().find(|name| nearest(&key.value, &absent) == Some(*name));
             self.misspelt.extend(meant);
         }
     }

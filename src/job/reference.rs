@@ -33,11 +33,13 @@ fn look_up(reference: &str, base: &Path, env: Env<'_>) -> Result<String, Mistake
             Mistake::new(format!("the environment variable {name} is not set or not UTF-8"))
                 .help(format!("set it before the start, as in `{name}=… tidewater run …`"))
         }),
-        Some(("file", path)) if !path.is_empty() => match std::fs::read_to_string(base.join(path)) {
-            Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => Err(Mistake::new(format!("the file {path} can't be read: {error}"))
-                .help("paths are relative to the folder of the job file")),
-        },
+        Some(("file", path)) if !path.is_empty() => {
+            match std::fs::read_to_string(base.join(path)) {
+                Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+                Err(error) => Err(Mistake::new(format!("the file {path} can't be read: {error}"))
+                    .help("paths are relative to the folder of the job file")),
+            }
+        }
         _ => Err(Mistake::new(format!("`${{{reference}}}` is not a known reference")).help(FORMS)),
     }
 }

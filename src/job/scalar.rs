@@ -41,7 +41,8 @@ pub(super) fn name(what: &str, text: &Text) -> Result<String, Mistake> {
 pub(super) fn pointer(text: &Text) -> Result<Pointer, Mistake> {
     let wrong = |message: String| Mistake::new(message).at(text.span.clone());
     let Some(path) = text.value.strip_prefix('/') else {
-        let mistake = wrong(format!("`{}` is no JSON pointer: it must start with `/`", text.written));
+        let mistake =
+            wrong(format!("`{}` is no JSON pointer: it must start with `/`", text.written));
         let plain = text.written.trim_start_matches(['$', '.']);
         return Err(match plain.is_empty() || plain.contains(['{', '[']) {
             true => mistake.help("write it like `/user_id` or `/device/os`"),
@@ -82,7 +83,8 @@ pub(super) fn column_type(text: &Text) -> Result<ColumnType, Mistake> {
         let scale: u8 = scale.trim().parse().map_err(|_| form())?;
         if precision == 0 || precision > PRECISION_MAX || scale > precision {
             let message = format!("`{}` is out of range", text.written);
-            let help = format!("the precision is 1 to {PRECISION_MAX}, the scale 0 to the precision");
+            let help =
+                format!("the precision is 1 to {PRECISION_MAX}, the scale 0 to the precision");
             return Err(wrong(message).help(help));
         }
         return Ok(ColumnType::Decimal { precision, scale });
@@ -115,7 +117,8 @@ pub(super) fn measure(text: &Text) -> Result<MeasureText, Mistake> {
         _ => {}
     }
     let sum = text.value.trim().strip_prefix("sum").map(str::trim);
-    let column = sum.and_then(|rest| rest.strip_prefix('(')).and_then(|rest| rest.strip_suffix(')'));
+    let column =
+        sum.and_then(|rest| rest.strip_prefix('(')).and_then(|rest| rest.strip_suffix(')'));
     if let Some(column) = column.map(str::trim).filter(|column| !column.is_empty()) {
         return Ok(MeasureText::Sum(column.to_owned()));
     }
@@ -245,7 +248,9 @@ mod tests {
         let decimal = ColumnType::Decimal { precision: 12, scale: 2 };
         assert_eq!(column_type(&text("decimal(12,2)")).ok(), Some(decimal));
         assert_eq!(column_type(&text("decimal (12, 2)")).ok(), Some(decimal));
-        for bad in ["decimal", "decimal(39,2)", "decimal(0,0)", "decimal(3,4)", "decimal(3)", "Long"] {
+        for bad in
+            ["decimal", "decimal(39,2)", "decimal(0,0)", "decimal(3,4)", "decimal(3)", "Long"]
+        {
             assert!(column_type(&text(bad)).is_err(), "{bad}");
         }
         assert_eq!(measure(&text("sum( amount )")).ok(), Some(MeasureText::Sum("amount".into())));
@@ -295,7 +300,10 @@ mod tests {
         assert_eq!(of(ColumnType::String, Literal::Integer(1)), None);
         assert_eq!(of(ColumnType::Boolean, Literal::Boolean(true)), Some(Value::Boolean(true)));
         assert_eq!(of(ColumnType::Timestamp, time("2024-05-01T12:00:00Z")), Some(noon.clone()));
-        assert_eq!(of(ColumnType::Timestamp, time("2024-05-01T14:00:00+02:00")), Some(noon.clone()));
+        assert_eq!(
+            of(ColumnType::Timestamp, time("2024-05-01T14:00:00+02:00")),
+            Some(noon.clone())
+        );
         let datetime = Literal::Datetime("2024-05-01T12:00:00Z".into());
         assert_eq!(of(ColumnType::Timestamp, datetime), Some(noon));
         assert_eq!(of(ColumnType::Timestamp, Literal::Datetime("2024-05-01".into())), None);

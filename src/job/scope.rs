@@ -91,7 +91,8 @@ impl<'f> Scope<'f> {
     ) -> Option<Vec<GroupColumn>> {
         let resolve = |text: &Text| match self.find(&text.value) {
             Some(side @ Side::Event(_)) => {
-                let message = format!("a funnel can't be grouped by the event column `{}`", text.written);
+                let message =
+                    format!("a funnel can't be grouped by the event column `{}`", text.written);
                 let mistake = Mistake::new(message).at(text.span.clone());
                 Err(mistake.also(self.declared(side).span.clone(), "an event column").help(
                     "a user's path has many events: group by dimension columns, which the user has once",
@@ -102,7 +103,11 @@ impl<'f> Scope<'f> {
             None => {
                 let mistake = Mistake::new(format!("unknown dimension column `{}`", text.written));
                 let known = Self::names(self.dimension);
-                Err(mistake.at(text.span.clone()).suggest("dimension columns", &text.written, &known))
+                Err(mistake.at(text.span.clone()).suggest(
+                    "dimension columns",
+                    &text.written,
+                    &known,
+                ))
             }
         };
         self.resolve_all(names, resolve, mistakes)
@@ -130,7 +135,9 @@ impl<'f> Scope<'f> {
             Some(Side::Event(index)) => index,
             Some(side) => {
                 let mistake = wrong(format!("`{}` sums a dimension column", measure.written));
-                return Err(mistake.also(self.declared(side).span.clone(), "declared here").help(help));
+                return Err(mistake
+                    .also(self.declared(side).span.clone(), "declared here")
+                    .help(help));
             }
             None => {
                 let known = Self::names(self.events);

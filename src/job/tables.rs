@@ -1,4 +1,6 @@
-//! The tables of a job as readers see them: names, columns, types. For people; the schemas are made in `sink`.
+//! The tables of a job as readers see them: names, columns, types.
+//!
+//! For people: the schemas themselves are made where tables are written.
 
 use super::{Column, Job, MeasureKind};
 use crate::model::ColumnType;

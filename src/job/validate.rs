@@ -12,8 +12,8 @@ use super::reference::Env;
 use super::scalar::{self, MeasureText};
 use super::scope::Scope;
 use super::{
-    AggregateSpec, Column, DimensionSpec, EventsSpec, FactLayout, FunnelSpec, Job, LayoutError,
-    Measure, MeasureKind, Pointer, TimeUnit, collisions, duration, file, locations,
+    AggregateSpec, Column, DimensionSpec, EventsSpec, FactLayout, FunnelSpec, Job, LakeSpec,
+    LayoutError, Measure, MeasureKind, Pointer, TimeUnit, collisions, duration, file, locations,
 };
 use crate::model::ColumnType;
 use crate::model::time::DAY_US;
@@ -93,33 +93,19 @@ impl Check<'_> {
         collisions::check(file, &mut self.mistakes);
         locations::check_topics(file, self.base, &mut self.mistakes);
         let events = file.events.as_ref().and_then(|part| self.events(part, &scope));
-        let dimension = file.dimension.as_ref().map(|part| self.dimension(part, &scope));
+        let dimension = file.dimension.as_ref().and_then(|part| self.dimension(part, &scope));
         let aggregates: Vec<_> =
-            file.aggregates.iter().map(|part| self.aggregate(part, &scope)).collect();
-        let funnels: Vec<_> = file.funnels.iter().map(|part| self.funnel(part, &scope)).collect();
-        let dedup_horizon_us = match &file.horizon {
-            Some(text) if text.value != "unlimited" => self.duration(Some(text)),
-            _ => None,
-        };
-        let commit_interval_us = match file.lake.as_ref().map(|lake| &lake.commit_interval) {
-            Some(Some(text)) => self.duration(Some(text)),
-            _ => Some(locations::COMMIT_INTERVAL_US),
-        };
-        let lake = file.lake.as_ref().and_then(|part| {
-            let name = name.as_deref().unwrap_or_default();
-            locations::lake(part, name, commit_interval_us?, self.base, &mut self.mistakes)
-        });
-        // From here on nothing is missing unless a mistake is known.
-        let (name, events, lake) = (name?, events?, lake?);
-        let dimension = match dimension {
-            Some(dimension) => Some(dimension?),
-            None => None,
-        };
-        let aggregates = aggregates.into_iter().collect::<Option<Vec<_>>>()?;
-        let funnels = funnels.into_iter().collect::<Option<Vec<_>>>()?;
+            file.aggregates.iter().filter_map(|part| self.aggregate(part, &scope)).collect();
+        let funnels: Vec<_> =
+            file.funnels.iter().filter_map(|part| self.funnel(part, &scope)).collect();
+        let horizon = file.horizon.as_ref().filter(|text| text.value != "unlimited");
+        let dedup_horizon_us = self.duration(horizon);
+        let lake = self.lake(file, name.as_deref().unwrap_or_default());
         if !self.mistakes.is_empty() {
             return None;
         }
+        // Without a mistake nothing was left out.
+        let (name, events, lake) = (name?, events?, lake?);
         self.layout(file, &events, &aggregates, &funnels)?;
         let deciding = Deciding {
             events: &events,
@@ -143,6 +129,13 @@ impl Check<'_> {
         Some(job)
     }
 
+    fn lake(&mut self, file: &JobFile, name: &str) -> Option<LakeSpec> {
+        let part = file.lake.as_ref()?;
+        let interval = self.duration(part.commit_interval.as_ref());
+        let interval = interval.unwrap_or(locations::COMMIT_INTERVAL_US);
+        locations::lake(part, name, interval, self.base, &mut self.mistakes)
+    }
+
     fn events(&mut self, part: &EventsPart, scope: &Scope<'_>) -> Option<EventsSpec> {
         let source = part.source.as_ref();
         let source = source.and_then(|part| locations::source(part, self.base, &mut self.mistakes));
@@ -151,7 +144,14 @@ impl Check<'_> {
         let time = part.time.as_ref().and_then(|part| self.time(part));
         let columns = self.columns(&part.columns, &scope.event_kinds);
         let (time, time_unit) = time?;
-        Some(EventsSpec { source: source?, id: id?, user: user?, time, time_unit, columns: columns? })
+        Some(EventsSpec {
+            source: source?,
+            id: id?,
+            user: user?,
+            time,
+            time_unit,
+            columns: columns?,
+        })
     }
 
     fn time(&mut self, part: &TimePart) -> Option<(Pointer, TimeUnit)> {
@@ -202,32 +202,32 @@ impl Check<'_> {
         let source = part.source.as_ref();
         let source = source.and_then(|part| locations::source(part, self.base, &mut self.mistakes));
         let key = self.pointer(part.key.as_ref());
-        let deleted = part.deleted.as_ref().map(|text| self.pointer(Some(text)));
+        let deleted = self.pointer(part.deleted.as_ref());
         let columns = self.columns(&part.columns, &scope.dimension_kinds);
         let key = key?;
         let key_name = key_name(&key);
-        let deleted = match deleted {
-            Some(deleted) => Some(deleted?),
-            None => None,
-        };
-        Some(DimensionSpec { name: name?, source: source?, key, key_name, deleted, columns: columns? })
+        Some(DimensionSpec {
+            name: name?,
+            source: source?,
+            key,
+            key_name,
+            deleted,
+            columns: columns?,
+        })
     }
 
     fn aggregate(&mut self, part: &AggregatePart, scope: &Scope<'_>) -> Option<AggregateSpec> {
         let name = self.name("an aggregate", part.name.as_ref());
         let group_by = scope.group_by(&part.group_by, &mut self.mistakes);
-        let window_us = match &part.window {
-            Some(text) => {
-                let us = self.duration(Some(text))?;
-                if us > WINDOW_DAYS_MAX * DAY_US {
-                    let message = format!("the window `{}` is too long", text.written);
-                    let help = format!("a window has at most {WINDOW_DAYS_MAX} days; without `window` all is one total");
-                    self.mistakes.push(Mistake::new(message).help(help).at(text.span.clone()));
-                }
-                Some(us)
-            }
-            None => None,
-        };
+        let window_us = self.duration(part.window.as_ref());
+        let too_long = window_us.is_some_and(|us| us > WINDOW_DAYS_MAX * DAY_US);
+        if let Some(text) = part.window.as_ref().filter(|_| too_long) {
+            let message = format!("the window `{}` is too long", text.written);
+            let help = format!(
+                "a window has at most {WINDOW_DAYS_MAX} days; without `window` all is one total"
+            );
+            self.mistakes.push(Mistake::new(message).help(help).at(text.span.clone()));
+        }
         let measures: Vec<_> = part
             .measures
             .iter()
@@ -263,10 +263,7 @@ impl Check<'_> {
                 self.mistakes.push(mistake.help("the steps of a funnel are distinct values"));
             }
         }
-        let within_us = match &part.within {
-            Some(text) => Some(self.duration(Some(text))?),
-            None => None,
-        };
+        let within_us = self.duration(part.within.as_ref());
         let steps = part.steps.iter().map(|step| step.value.clone()).collect();
         Some(FunnelSpec { name: name?, group_by: group_by?, column: column?, steps, within_us })
     }
