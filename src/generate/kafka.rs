@@ -1,7 +1,7 @@
-//! Topics in Kafka: the record's key is the user's id, its partition is ours, a deleted user is a null payload.
+//! Topics in Kafka: a record's key is the user's id, its partition is ours, a deleted user is a null payload.
 //!
-//! *Owns* the producer. Records get the time at which they are sent: with the times of their events, retention
-//! could remove them at once.
+//! *Owns* the producer. Records get the time at which they are sent: with the times of their events,
+//! retention could remove them at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -52,11 +52,19 @@ pub enum KafkaTargetError {
     #[error("the options for the brokers {brokers} are refused: {source}")]
     Options { brokers: String, source: KafkaError },
     #[error("no answer from the brokers {brokers}: {source}{detail}")]
-    Unreachable { brokers: String, source: KafkaError, detail: String },
+    Unreachable {
+        brokers: String,
+        source: KafkaError,
+        detail: String,
+    },
     #[error("topic {topic} doesn't exist; make it with --create-topics")]
     NoTopic { topic: String },
     #[error("topic {topic} has {found} partitions, not {wanted}; say so, or choose another topic")]
-    Partitions { topic: String, found: usize, wanted: u32 },
+    Partitions {
+        topic: String,
+        found: usize,
+        wanted: u32,
+    },
     #[error("topic {topic} can't be created: {reason}")]
     Create { topic: String, reason: String },
     #[error("topic {topic}: a record can't be sent: {source}")]
@@ -64,7 +72,12 @@ pub enum KafkaTargetError {
     #[error("{failed} records were not delivered; the first: {first}")]
     Delivery { failed: u64, first: String },
     #[error("the brokers {brokers} left {waiting} records unacknowledged: {source}{detail}")]
-    Flush { brokers: String, waiting: i32, source: KafkaError, detail: String },
+    Flush {
+        brokers: String,
+        waiting: i32,
+        source: KafkaError,
+        detail: String,
+    },
 }
 
 /// The topics, and the producer that fills them.
@@ -119,7 +132,9 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let Err((error, message)) = result else { return };
+        let Err((error, message)) = result else {
+            return;
+        };
         if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
             let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
             *first = Some(format!(
@@ -134,7 +149,10 @@ impl ProducerContext for Deliveries {
 impl Deliveries {
     fn detail(&self) -> String {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
+        trouble
+            .as_ref()
+            .map(|text| format!(" ({text})"))
+            .unwrap_or_default()
     }
 }
 
@@ -153,7 +171,10 @@ impl Connection {
     }
 
     fn refused(&self, source: KafkaError) -> KafkaTargetError {
-        KafkaTargetError::Options { brokers: self.brokers.clone(), source }
+        KafkaTargetError::Options {
+            brokers: self.brokers.clone(),
+            source,
+        }
     }
 
     /// Creates both topics, the users' one compacted. One that exists already is left as it is.
@@ -161,7 +182,11 @@ impl Connection {
         let admin: AdminClient<DefaultClientContext> =
             AdminClient::from_config(&self.config(&[])).map_err(|error| self.refused(error))?;
         let new = |name, partitions| {
-            NewTopic::new(name, partitions as i32, TopicReplication::Fixed(replication))
+            NewTopic::new(
+                name,
+                partitions as i32,
+                TopicReplication::Fixed(replication),
+            )
         };
         let topics = [
             new(&self.events_topic, world.partitions).set("retention.ms", "-1"),
@@ -180,7 +205,10 @@ impl Connection {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, code)) => {
-                    return Err(KafkaTargetError::Create { topic, reason: code.to_string() });
+                    return Err(KafkaTargetError::Create {
+                        topic,
+                        reason: code.to_string(),
+                    });
                 }
             }
         }
@@ -196,7 +224,11 @@ impl Kafka {
         let created = config.create_with_context(Deliveries::default());
         let producer: BaseProducer<Deliveries> =
             created.map_err(|error| connection.refused(error))?;
-        let kafka = Kafka { connection, producer, sent: 0 };
+        let kafka = Kafka {
+            connection,
+            producer,
+            sent: 0,
+        };
         kafka.check(&kafka.connection.events_topic, world.partitions)?;
         kafka.check(&kafka.connection.users_topic, world.user_partitions)?;
         Ok(kafka)
@@ -204,8 +236,11 @@ impl Kafka {
 
     /// Checks one topic. All topics are asked for, since asking for one may create it.
     fn check(&self, topic: &str, wanted: u32) -> Result<(), KafkaTargetError> {
-        let metadata =
-            self.producer.client().fetch_metadata(None, ANSWER_TIMEOUT).map_err(|source| {
+        let metadata = self
+            .producer
+            .client()
+            .fetch_metadata(None, ANSWER_TIMEOUT)
+            .map_err(|source| {
                 self.producer.poll(Duration::ZERO);
                 KafkaTargetError::Unreachable {
                     brokers: self.connection.brokers.clone(),
@@ -214,12 +249,18 @@ impl Kafka {
                 }
             })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let found = found.map(|found| found.partitions().len()).unwrap_or_default();
+        let found = found
+            .map(|found| found.partitions().len())
+            .unwrap_or_default();
         match found {
-            0 => Err(KafkaTargetError::NoTopic { topic: topic.to_owned() }),
-            _ if found != wanted as usize => {
-                Err(KafkaTargetError::Partitions { topic: topic.to_owned(), found, wanted })
-            }
+            0 => Err(KafkaTargetError::NoTopic {
+                topic: topic.to_owned(),
+            }),
+            _ if found != wanted as usize => Err(KafkaTargetError::Partitions {
+                topic: topic.to_owned(),
+                found,
+                wanted,
+            }),
             _ => Ok(()),
         }
     }
@@ -232,14 +273,18 @@ impl Kafka {
         };
         let mut key = [0; render::USER_ID_BYTES];
         render::user_id(record.user, &mut key);
-        let mut message: BaseRecord<'_, [u8; render::USER_ID_BYTES], [u8]> =
-            BaseRecord::to(topic).partition(record.partition as i32).key(&key);
+        let mut message: BaseRecord<'_, [u8; render::USER_ID_BYTES], [u8]> = BaseRecord::to(topic)
+            .partition(record.partition as i32)
+            .key(&key);
         if !record.tombstone {
             message = message.payload(record.value);
         }
         while let Err((error, refused)) = self.producer.send(message) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                return Err(KafkaTargetError::Send { topic: topic.clone(), source: error });
+                return Err(KafkaTargetError::Send {
+                    topic: topic.clone(),
+                    source: error,
+                });
             }
             self.producer.poll(ROOM_TIMEOUT);
             self.delivered()?;
@@ -271,7 +316,143 @@ impl Kafka {
         if failed == 0 {
             return Ok(());
         }
-        let first = context.first.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Err(KafkaTargetError::Delivery { failed, first: first.unwrap_or_default() })
+        let first = context
+            .first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Err(KafkaTargetError::Delivery {
+            failed,
+            first: first.unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{Round, Shares, Stream, target};
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::{Offset, TopicPartitionList};
+
+    fn world() -> World {
+        World {
+            seed: 3,
+            users: 60,
+            regions: 3,
+            unknown_users: 0.0,
+            partitions: 3,
+            user_partitions: 2,
+        }
+    }
+
+    fn connection(brokers: String) -> Connection {
+        let (events_topic, users_topic) = ("clicks".to_owned(), "people".to_owned());
+        Connection {
+            brokers,
+            events_topic,
+            users_topic,
+            options: Vec::new(),
+        }
+    }
+
+    /// All of a topic: (partition, key, payload).
+    fn read(brokers: &str, topic: &str, parts: i32) -> Vec<(i32, Vec<u8>, Option<Vec<u8>>)> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "test")
+            .create()
+            .unwrap();
+        let mut assignment = TopicPartitionList::new();
+        let mut left = 0;
+        for partition in 0..parts {
+            let offsets = consumer
+                .fetch_watermarks(topic, partition, ANSWER_TIMEOUT)
+                .unwrap();
+            left += offsets.1 - offsets.0;
+            assignment
+                .add_partition_offset(topic, partition, Offset::Beginning)
+                .unwrap();
+        }
+        consumer.assign(&assignment).unwrap();
+        (0..left)
+            .map(|_| {
+                let message = consumer.poll(ANSWER_TIMEOUT).unwrap().unwrap();
+                let key = message.key().unwrap().to_vec();
+                (
+                    message.partition(),
+                    key,
+                    message.payload().map(<[u8]>::to_vec),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn records_arrive_with_key_partition_and_tombstones() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("clicks", 3, 1).unwrap();
+        cluster.create_topic("people", 2, 1).unwrap();
+        let round = Round {
+            seed: 3,
+            events: 2_000,
+            moves: 5,
+            plan_changes: 0,
+            deletes: 4,
+            start_ms: 1_767_225_600_000,
+            duration_ms: 86_400_000,
+            skew: 0,
+            shares: Shares {
+                across: 0.0,
+                malformed: 0.0,
+                ..Shares::default()
+            },
+        };
+        let brokers = cluster.bootstrap_servers();
+        let kafka = Kafka::open(connection(brokers.clone()), &world()).unwrap();
+        let mut stream = Stream::new(&world(), &[], &round);
+        target::run(&mut stream, &mut target::Target::Kafka(kafka), None, |_| {}).unwrap();
+
+        let events = read(&brokers, "clicks", 3);
+        assert_eq!(events.len() as u64, stream.counts().records);
+        for (partition, key, payload) in &events {
+            let user = [b"\"user_id\":\"", key.as_slice(), b"\""].concat();
+            assert!(memchr::memmem::find(payload.as_ref().unwrap(), &user).is_some());
+            let hash = crate::generate::users::murmur2(key) & 0x7fff_ffff;
+            assert_eq!(*partition as u32, hash % 3);
+        }
+        let users = read(&brokers, "people", 2);
+        let tombstones = users
+            .iter()
+            .filter(|(_, _, payload)| payload.is_none())
+            .count();
+        assert_eq!(
+            (users.len() as u64, tombstones),
+            (stream.counts().user_records, 4)
+        );
+    }
+
+    #[test]
+    fn a_topic_that_is_missing_or_has_other_partitions_is_named() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("clicks", 5, 1).unwrap();
+        let brokers = cluster.bootstrap_servers();
+        let error = Kafka::open(connection(brokers.clone()), &world()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("topic clicks has 5 partitions, not 3"),
+            "{error}"
+        );
+        let other = Connection {
+            events_topic: "clocks".to_owned(),
+            ..connection(brokers)
+        };
+        let error = Kafka::open(other, &world()).unwrap_err();
+        assert!(
+            error.to_string().contains("topic clocks doesn't exist"),
+            "{error}"
+        );
     }
 }
