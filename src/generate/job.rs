@@ -1,7 +1,5 @@
 //! A job file that fits the data, ready to run.
 
-use std::fmt::Write;
-
 use super::kafka::Connection;
 
 /// Options that both a producer and a consumer need to reach a broker.
@@ -76,23 +74,18 @@ fn kafka_source(connection: &Connection, topic: &str) -> String {
         quoted(&connection.brokers),
         quoted(topic)
     );
-    let shared = connection
-        .options
-        .iter()
-        .filter(|(name, _)| SHARED_OPTIONS.iter().any(|prefix| name.starts_with(prefix)));
-    let mut options = String::new();
-    for (name, value) in shared {
+    let mut options = Vec::new();
+    for (name, value) in &connection.options {
+        if !SHARED_OPTIONS.iter().any(|prefix| name.starts_with(prefix)) {
+            continue;
+        }
         let secret = SECRETS.iter().any(|word| name.contains(word));
         let variable = format!("${{env:{}}}", name.to_uppercase().replace(['.', '-'], "_"));
         let value = if secret { &variable } else { value };
-        let comma = if options.is_empty() { "" } else { ", " };
-        // Writing to a string can't fail.
-        let _ = write!(options, "{comma}{} = {}", quoted(name), quoted(value));
+        options.push(format!("{} = {}", quoted(name), quoted(value)));
     }
     if !options.is_empty() {
-        source.push_str(", options = { ");
-        source.push_str(&options);
-        source.push_str(" }");
+        source.push_str(&format!(", options = {{ {} }}", options.join(", ")));
     }
     source.push_str(" } }");
     source

@@ -51,12 +51,8 @@ pub struct Connection {
 pub enum KafkaTargetError {
     #[error("the options for the brokers {brokers} are refused: {source}")]
     Options { brokers: String, source: KafkaError },
-    #[error("no answer from the brokers {brokers}: {source}{detail}")]
-    Unreachable {
-        brokers: String,
-        source: KafkaError,
-        detail: String,
-    },
+    #[error("no answer from the brokers {brokers}: {reason}")]
+    Unreachable { brokers: String, reason: String },
     #[error("topic {topic} doesn't exist; make it with --create-topics")]
     NoTopic { topic: String },
     #[error("topic {topic} has {found} partitions, not {wanted}; say so, or choose another topic")]
@@ -71,12 +67,11 @@ pub enum KafkaTargetError {
     Send { topic: String, source: KafkaError },
     #[error("{failed} records were not delivered; the first: {first}")]
     Delivery { failed: u64, first: String },
-    #[error("the brokers {brokers} left {waiting} records unacknowledged: {source}{detail}")]
+    #[error("the brokers {brokers} left {waiting} records unacknowledged: {reason}")]
     Flush {
         brokers: String,
         waiting: i32,
-        source: KafkaError,
-        detail: String,
+        reason: String,
     },
 }
 
@@ -147,12 +142,13 @@ impl ProducerContext for Deliveries {
 }
 
 impl Deliveries {
-    fn detail(&self) -> String {
+    /// An error together with the latest trouble, which is often its cause.
+    fn explain(&self, error: &KafkaError) -> String {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble
-            .as_ref()
-            .map(|text| format!(" ({text})"))
-            .unwrap_or_default()
+        match &*trouble {
+            Some(text) => format!("{error} ({text})"),
+            None => error.to_string(),
+        }
     }
 }
 
@@ -198,8 +194,7 @@ impl Connection {
         let results = futures::executor::block_on(admin.create_topics(&topics, &options));
         let results = results.map_err(|source| KafkaTargetError::Unreachable {
             brokers: self.brokers.clone(),
-            source,
-            detail: String::new(),
+            reason: source.to_string(),
         })?;
         for result in results {
             match result {
@@ -244,8 +239,7 @@ impl Kafka {
                 self.producer.poll(Duration::ZERO);
                 KafkaTargetError::Unreachable {
                     brokers: self.connection.brokers.clone(),
-                    source,
-                    detail: self.producer.context().detail(),
+                    reason: self.producer.context().explain(&source),
                 }
             })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -305,8 +299,7 @@ impl Kafka {
         flushed.map_err(|source| KafkaTargetError::Flush {
             brokers: self.connection.brokers.clone(),
             waiting: self.producer.in_flight_count(),
-            source,
-            detail: self.producer.context().detail(),
+            reason: self.producer.context().explain(&source),
         })
     }
 

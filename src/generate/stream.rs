@@ -139,7 +139,7 @@ impl Stream {
 
     /// The next record, in the order in which they are to be written.
     #[inline]
-    pub fn next(&mut self) -> Option<Record<'_>> {
+    pub fn next_record(&mut self) -> Option<Record<'_>> {
         let place = self.advance()?;
         let bytes = self.line.len() as u64;
         match place.topic {

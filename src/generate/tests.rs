@@ -44,7 +44,7 @@ fn records(
 ) -> Vec<(bool, u32, u32, bool, Vec<u8>)> {
     let mut stream = Stream::new(world, earlier, round);
     let mut records = Vec::new();
-    while let Some(record) = stream.next() {
+    while let Some(record) = stream.next_record() {
         let users = record.topic == Topic::Users;
         let Record {
             partition,
@@ -95,7 +95,7 @@ fn the_counts_are_those_of_the_records() {
     let mut first: HashMap<String, (u32, Vec<u8>)> = HashMap::new();
     let (mut total, mut users, mut duplicates, mut across, mut conflicts) = (0, 0, 0, 0, 0);
     let (mut malformed, mut bytes) = (0, 0);
-    while let Some(record) = stream.next() {
+    while let Some(record) = stream.next_record() {
         if record.topic == Topic::Users {
             users += 1;
             continue;
@@ -206,7 +206,7 @@ fn a_later_round_has_fresh_ids_and_users_where_they_were_left() {
     let first = round(5_000);
     let mut stream = Stream::new(&world(), &[], &first);
     let (mut ids, mut regions) = (HashSet::new(), HashMap::new());
-    while let Some(record) = stream.next() {
+    while let Some(record) = stream.next_record() {
         match record.topic {
             Topic::Users => drop(regions.insert(record.user, field(record.value, "/region"))),
             Topic::Events => drop(ids.insert(decodes(record.value))),
@@ -243,7 +243,7 @@ fn a_later_round_has_fresh_ids_and_users_where_they_were_left() {
 fn a_round_lasts_about_as_long_as_it_should() {
     let round = round(50_000);
     let mut stream = Stream::new(&world(), &[], &round);
-    while stream.next().is_some() {}
+    while stream.next_record().is_some() {}
     let share = (stream.end_ms() - round.start_ms) as f64 / round.duration_ms as f64;
     assert!((0.9..1.1).contains(&share), "{share}");
 }

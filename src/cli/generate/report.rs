@@ -1,6 +1,5 @@
 //! What is said while `tidewater generate` runs, and at its end.
 
-use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -63,10 +62,11 @@ impl Progress {
         let rate = written as f64 / self.started.elapsed().as_secs_f64();
         let expected = self.expected;
         // Progress that can't be shown is no reason to stop.
-        let _ = writeln!(
-            std::io::stderr(),
+        let mut screen = std::io::stderr();
+        drop(writeln!(
+            screen,
             "{written} of about {expected} records, {rate:.0}/s"
-        );
+        ));
     }
 
     pub(super) fn finish(&self) {
@@ -87,8 +87,7 @@ pub(super) fn summary(report: &Report) -> String {
     };
     let mut text = String::new();
     let mut line = |name: &str, count: u64, note: &str| {
-        // Writing to a string can't fail.
-        let _ = writeln!(text, "{name:<18}{bold}{count:>14}{bold:#}  {note}");
+        text.push_str(&format!("{name:<18}{bold}{count:>14}{bold:#}  {note}\n"));
     };
     let across = format!(
         "{} in another partition, {} conflicts",
@@ -119,10 +118,9 @@ pub(super) fn summary(report: &Report) -> String {
         records_per_second,
         ..
     } = report;
-    let _ = write!(
-        text,
+    text.push_str(&format!(
         "from {start} to {end}, in {seconds:.2} s: {records_per_second:.0} records a second"
-    );
+    ));
     text
 }
 
