@@ -14,7 +14,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Why records can't be written to a folder.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    #[error("{path}: can't be {what}: {source}")]
+    #[error("{path}: can't be {what}")]
     Io {
         path: PathBuf,
         what: &'static str,

@@ -30,9 +30,9 @@ pub struct History {
 pub enum HistoryError {
     #[error("{path}: there is nothing to append to; run once without --append")]
     Missing { path: PathBuf },
-    #[error("{path}: can't be read or written: {source}")]
+    #[error("{path}: can't be read or written")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{path}: is not what a generator wrote: {source}")]
+    #[error("{path}: is not what a generator wrote")]
     Content {
         path: PathBuf,
         source: serde_json::Error,

@@ -49,7 +49,7 @@ pub struct Connection {
 /// Why records can't be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaTargetError {
-    #[error("the options for the brokers {brokers} are refused: {source}")]
+    #[error("the options for the brokers {brokers} are refused")]
     Options { brokers: String, source: KafkaError },
     #[error("no answer from the brokers {brokers}: {reason}")]
     Unreachable { brokers: String, reason: String },
@@ -63,7 +63,7 @@ pub enum KafkaTargetError {
     },
     #[error("topic {topic} can't be created: {reason}")]
     Create { topic: String, reason: String },
-    #[error("topic {topic}: a record can't be sent: {source}")]
+    #[error("topic {topic}: a record can't be sent")]
     Send { topic: String, source: KafkaError },
     #[error("{failed} records were not delivered; the first: {first}")]
     Delivery { failed: u64, first: String },
