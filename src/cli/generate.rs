@@ -1,27 +1,28 @@
 //! `tidewater generate`: from options to a world and a round, and to a summary at the end.
 
-use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
-use clap::builder::styling::Style;
 use clap::{ArgGroup, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::generate::directory::Directory;
 use crate::generate::history::FILE_NAME;
 use crate::generate::kafka::{Connection, Kafka};
 use crate::generate::target::{self, Target};
-use crate::generate::{Counts, History, Round, Shares, Stream, World, job};
+use crate::generate::{History, Round, Shares, Stream, World, job};
+
+mod parse;
+mod report;
+
+use parse::{count, option, parse_time, positive, span_ms};
+use report::{Progress, Report, summary, time_text};
 
 /// Where a first round begins if nothing else is said.
 const START: &str = "2026-01-01T00:00:00Z";
 const DURATION_MS: i64 = 30 * 86_400_000;
 const EVENTS_PER_USER: u64 = 25;
-/// Plain progress lines come this often.
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Make synthetic subscription events and users, in a directory or in Kafka.
 ///
@@ -88,7 +89,9 @@ pub struct Args {
 
 /// Shares of the event records, each from 0 to 1.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "What goes wrong (shares of the event records; with --append as before)")]
+#[command(
+    next_help_heading = "What goes wrong (shares of the event records; with --append as before)"
+)]
 pub struct Faults {
     /// Sent once more, byte for byte [default: 0.05]
     #[arg(long, value_name = "SHARE")]
@@ -124,16 +127,31 @@ pub struct Topics {
     #[arg(long, value_name = "HOSTS")]
     pub brokers: Option<String>,
     /// Kafka topic of the events
-    #[arg(long, value_name = "TOPIC", default_value = "events", requires = "brokers")]
+    #[arg(
+        long,
+        value_name = "TOPIC",
+        default_value = "events",
+        requires = "brokers"
+    )]
     pub events_topic: String,
     /// Kafka topic of the users
-    #[arg(long, value_name = "TOPIC", default_value = "users", requires = "brokers")]
+    #[arg(
+        long,
+        value_name = "TOPIC",
+        default_value = "users",
+        requires = "brokers"
+    )]
     pub users_topic: String,
     /// Create the topics if they are missing, the users' one compacted
     #[arg(long, requires = "brokers")]
     pub create_topics: bool,
     /// Replicas of created topics
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "create_topics")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        requires = "create_topics"
+    )]
     pub replication: i32,
     /// An option for librdkafka; may be repeated
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = option, requires = "brokers")]
@@ -147,18 +165,6 @@ pub enum Output {
     Json,
 }
 
-/// What was done, as printed.
-#[derive(Debug, serde::Serialize)]
-struct Report {
-    #[serde(flatten)]
-    counts: Counts,
-    round: usize,
-    start: String,
-    end: String,
-    seconds: f64,
-    records_per_second: f64,
-}
-
 /// Generates what was asked for and prints a summary on standard output.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let (mut history, round) = args.resolve()?;
@@ -169,7 +175,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let earlier = history.rounds.clone();
     let mut stream = Stream::new(&history.world, &earlier, &round);
     let start_ms = round.start_ms;
-    let expected = round.events + if earlier.is_empty() { u64::from(history.world.users) } else { 0 };
+    let expected = round.events
+        + if earlier.is_empty() {
+            u64::from(history.world.users)
+        } else {
+            0
+        };
     history.rounds.push(round);
     history.end_ms = None;
     if let Some(folder) = &args.out {
@@ -178,7 +189,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     let started = Instant::now();
     let mut progress = Progress::new(expected);
-    target::run(&mut stream, &mut target, args.rate, |written| progress.show(written))?;
+    target::run(&mut stream, &mut target, args.rate, |written| {
+        progress.show(written)
+    })?;
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
 
@@ -252,14 +265,20 @@ impl Args {
     }
 
     fn later_round(&self, history: &History) -> anyhow::Result<Round> {
-        let last = history.rounds.last().context("generator.json: holds no round to go on from")?;
+        let last = history
+            .rounds
+            .last()
+            .context("generator.json: holds no round to go on from")?;
         let ended_ms = history.end_ms.unwrap_or(last.start_ms);
         let start_ms = self.start_ms()?.unwrap_or(ended_ms);
         if start_ms < ended_ms {
-            bail!("--start: the earlier rounds ended later, at {}", time_text(ended_ms));
+            bail!(
+                "--start: the earlier rounds ended later, at {}",
+                time_text(ended_ms)
+            );
         }
-        let pace_ms = i128::from(last.duration_ms) * i128::from(self.events)
-            / i128::from(last.events.max(1));
+        let pace_ms =
+            i128::from(last.duration_ms) * i128::from(self.events) / i128::from(last.events.max(1));
         Ok(Round {
             seed: self.seed.unwrap_or(history.world.seed),
             events: self.events,
@@ -278,14 +297,28 @@ impl Args {
         let fixed = [
             ("users", self.users.map(|n| n == u64::from(world.users))),
             ("regions", self.regions.map(|n| n == world.regions)),
-            ("unknown-users", self.unknown_users.map(|share| share == world.unknown_users)),
-            ("partitions", self.topics.partitions.map(|n| n == world.partitions)),
-            ("user-partitions", self.topics.user_partitions.map(|n| n == world.user_partitions)),
+            (
+                "unknown-users",
+                self.unknown_users.map(|share| share == world.unknown_users),
+            ),
+            (
+                "partitions",
+                self.topics.partitions.map(|n| n == world.partitions),
+            ),
+            (
+                "user-partitions",
+                self.topics
+                    .user_partitions
+                    .map(|n| n == world.user_partitions),
+            ),
         ];
         for (name, same) in fixed {
             if same == Some(false) {
                 let path = folder.join(FILE_NAME);
-                bail!("--{name}: differs from {}; leave it out with --append", path.display());
+                bail!(
+                    "--{name}: differs from {}; leave it out with --append",
+                    path.display()
+                );
             }
         }
         Ok(())
@@ -311,9 +344,11 @@ impl Args {
                 }
                 Ok(Target::Kafka(Kafka::open(connection, world)?))
             }
-            (None, Some(folder)) => {
-                Ok(Target::Directory(Directory::open(folder, world, self.append)?))
-            }
+            (None, Some(folder)) => Ok(Target::Directory(Directory::open(
+                folder,
+                world,
+                self.append,
+            )?)),
             (None, None) => bail!("one of --out and --brokers is needed"),
         }
     }
@@ -351,126 +386,8 @@ impl Topics {
     }
 }
 
-/// A bar on a terminal, a line now and then elsewhere; on standard error.
-#[derive(Debug)]
-struct Progress {
-    bar: Option<ProgressBar>,
-    expected: u64,
-    started: Instant,
-    printed: Instant,
-}
-
-impl Progress {
-    fn new(expected: u64) -> Progress {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let template = "{bar:30} {human_pos}/{human_len} records, {per_sec}, {eta} left";
-            let style = ProgressStyle::with_template(template);
-            let bar = ProgressBar::new(expected);
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
-        let now = Instant::now();
-        Progress { bar, expected, started: now, printed: now }
-    }
-
-    fn show(&mut self, written: u64) {
-        if let Some(bar) = &self.bar {
-            bar.set_position(written);
-            return;
-        }
-        if self.printed.elapsed() < LINE_INTERVAL {
-            return;
-        }
-        self.printed = Instant::now();
-        let rate = written as f64 / self.started.elapsed().as_secs_f64();
-        let expected = self.expected;
-        // Progress that can't be shown is no reason to stop.
-        let _ = writeln!(std::io::stderr(), "{written} of about {expected} records, {rate:.0}/s");
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn summary(report: &Report) -> String {
-    let counts = &report.counts;
-    let bold = Style::new().bold();
-    let bold = if std::io::stdout().is_terminal() { bold } else { Style::new() };
-    let mut text = String::new();
-    let mut line = |name: &str, count: u64, note: &str| {
-        // Writing to a string can't fail.
-        let _ = writeln!(text, "{name:<18}{bold}{count:>14}{bold:#}  {note}");
-    };
-    let across = format!("{} in another partition, {} conflicts", counts.across, counts.conflicts);
-    let delays = format!("{} out of order, {} late", counts.out_of_order, counts.late);
-    let changes = format!(
-        "{} moves, {} plan changes, {} deletions, {} returns, {} malformed",
-        counts.moves, counts.plan_changes, counts.deletes, counts.returns, counts.malformed_users
-    );
-    let size = counts.event_bytes / counts.records.max(1);
-    line("event records", counts.records, &format!("{size} bytes each"));
-    line("  events", counts.events, &delays);
-    line("  duplicates", counts.duplicates, &across);
-    line("  malformed", counts.malformed, "");
-    line("user records", counts.user_records, &changes);
-    for (step, &count) in &counts.steps {
-        line(&format!("  {step}"), count, "");
-    }
-    let Report { start, end, seconds, records_per_second, .. } = report;
-    let _ = write!(
-        text,
-        "from {start} to {end}, in {seconds:.2} s: {records_per_second:.0} records a second"
-    );
-    text
-}
-
 fn write_job(folder: &Path, name: &str, connection: Option<&Connection>) -> anyhow::Result<()> {
     let path = folder.join("job.toml");
     std::fs::write(&path, job::text(name, connection))
         .with_context(|| format!("{}: can't be written", path.display()))
-}
-
-fn time_text(time_ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(time_ms).map_or_else(|_| time_ms.to_string(), |t| t.to_string())
-}
-
-fn parse_time(text: &str) -> anyhow::Result<i64> {
-    let time: jiff::Timestamp =
-        text.parse().with_context(|| format!("--start: {text} is no RFC 3339 time"))?;
-    Ok(time.as_millisecond())
-}
-
-fn span_ms(text: &str) -> Result<i64, String> {
-    let span: jiff::Span = text.parse().map_err(|error| format!("{error}"))?;
-    let days = jiff::SpanRelativeTo::days_are_24_hours();
-    let duration = span.to_duration(days).map_err(|error| format!("{error}"))?;
-    i64::try_from(duration.as_millis()).map_err(|_| "is too long".to_owned())
-}
-
-/// A number with `_` between digits and perhaps `k` or `M` behind it.
-fn count(text: &str) -> Result<u64, String> {
-    let plain = text.replace('_', "");
-    let (digits, unit) = match plain.strip_suffix(['k', 'K']) {
-        Some(digits) => (digits, 1_000),
-        None => plain.strip_suffix(['m', 'M']).map_or((plain.as_str(), 1), |d| (d, 1_000_000)),
-    };
-    let number: u64 = digits.parse().map_err(|_| "is no number such as 1000, 20k or 5M".to_owned())?;
-    number.checked_mul(unit).ok_or_else(|| "is too large".to_owned())
-}
-
-fn positive(text: &str) -> Result<u64, String> {
-    match count(text)? {
-        0 => Err("must be at least 1".to_owned()),
-        number => Ok(number),
-    }
-}
-
-fn option(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("is not of the form NAME=VALUE".to_owned()),
-    }
 }

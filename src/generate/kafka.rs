@@ -1,7 +1,7 @@
-//! Topics in Kafka: the record's key is the user's id, its partition is ours, a deleted user is a null payload.
+//! Topics in Kafka: a record's key is the user's id, its partition is ours, a deleted user is a null payload.
 //!
-//! *Owns* the producer. Records get the time at which they are sent: with the times of their events, retention
-//! could remove them at once.
+//! *Owns* the producer. Records get the time at which they are sent: with the times of their events,
+//! retention could remove them at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +15,9 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::{Record, Topic, World, render};
+
+#[cfg(test)]
+mod tests;
 
 /// How long a broker may take for a question, or a topic to appear.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,22 +52,30 @@ pub struct Connection {
 /// Why records can't be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaTargetError {
-    #[error("the options for the brokers {brokers} are refused: {source}")]
+    #[error("the options for the brokers {brokers} are refused")]
     Options { brokers: String, source: KafkaError },
-    #[error("no answer from the brokers {brokers}: {source}{detail}")]
-    Unreachable { brokers: String, source: KafkaError, detail: String },
+    #[error("no answer from the brokers {brokers}: {reason}")]
+    Unreachable { brokers: String, reason: String },
     #[error("topic {topic} doesn't exist; make it with --create-topics")]
     NoTopic { topic: String },
     #[error("topic {topic} has {found} partitions, not {wanted}; say so, or choose another topic")]
-    Partitions { topic: String, found: usize, wanted: u32 },
+    Partitions {
+        topic: String,
+        found: usize,
+        wanted: u32,
+    },
     #[error("topic {topic} can't be created: {reason}")]
     Create { topic: String, reason: String },
-    #[error("topic {topic}: a record can't be sent: {source}")]
+    #[error("topic {topic}: a record can't be sent")]
     Send { topic: String, source: KafkaError },
     #[error("{failed} records were not delivered; the first: {first}")]
     Delivery { failed: u64, first: String },
-    #[error("the brokers {brokers} left {waiting} records unacknowledged: {source}{detail}")]
-    Flush { brokers: String, waiting: i32, source: KafkaError, detail: String },
+    #[error("the brokers {brokers} left {waiting} records unacknowledged: {reason}")]
+    Flush {
+        brokers: String,
+        waiting: i32,
+        reason: String,
+    },
 }
 
 /// The topics, and the producer that fills them.
@@ -119,7 +130,9 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let Err((error, message)) = result else { return };
+        let Err((error, message)) = result else {
+            return;
+        };
         if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
             let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
             *first = Some(format!(
@@ -132,9 +145,13 @@ impl ProducerContext for Deliveries {
 }
 
 impl Deliveries {
-    fn detail(&self) -> String {
+    /// An error together with the latest trouble, which is often its cause.
+    fn explain(&self, error: &KafkaError) -> String {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
+        match &*trouble {
+            Some(text) => format!("{error} ({text})"),
+            None => error.to_string(),
+        }
     }
 }
 
@@ -153,7 +170,10 @@ impl Connection {
     }
 
     fn refused(&self, source: KafkaError) -> KafkaTargetError {
-        KafkaTargetError::Options { brokers: self.brokers.clone(), source }
+        KafkaTargetError::Options {
+            brokers: self.brokers.clone(),
+            source,
+        }
     }
 
     /// Creates both topics, the users' one compacted. One that exists already is left as it is.
@@ -161,7 +181,11 @@ impl Connection {
         let admin: AdminClient<DefaultClientContext> =
             AdminClient::from_config(&self.config(&[])).map_err(|error| self.refused(error))?;
         let new = |name, partitions| {
-            NewTopic::new(name, partitions as i32, TopicReplication::Fixed(replication))
+            NewTopic::new(
+                name,
+                partitions as i32,
+                TopicReplication::Fixed(replication),
+            )
         };
         let topics = [
             new(&self.events_topic, world.partitions).set("retention.ms", "-1"),
@@ -173,14 +197,16 @@ impl Connection {
         let results = futures::executor::block_on(admin.create_topics(&topics, &options));
         let results = results.map_err(|source| KafkaTargetError::Unreachable {
             brokers: self.brokers.clone(),
-            source,
-            detail: String::new(),
+            reason: source.to_string(),
         })?;
         for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, code)) => {
-                    return Err(KafkaTargetError::Create { topic, reason: code.to_string() });
+                    return Err(KafkaTargetError::Create {
+                        topic,
+                        reason: code.to_string(),
+                    });
                 }
             }
         }
@@ -196,7 +222,11 @@ impl Kafka {
         let created = config.create_with_context(Deliveries::default());
         let producer: BaseProducer<Deliveries> =
             created.map_err(|error| connection.refused(error))?;
-        let kafka = Kafka { connection, producer, sent: 0 };
+        let kafka = Kafka {
+            connection,
+            producer,
+            sent: 0,
+        };
         kafka.check(&kafka.connection.events_topic, world.partitions)?;
         kafka.check(&kafka.connection.users_topic, world.user_partitions)?;
         Ok(kafka)
@@ -204,22 +234,30 @@ impl Kafka {
 
     /// Checks one topic. All topics are asked for, since asking for one may create it.
     fn check(&self, topic: &str, wanted: u32) -> Result<(), KafkaTargetError> {
-        let metadata =
-            self.producer.client().fetch_metadata(None, ANSWER_TIMEOUT).map_err(|source| {
+        let metadata = self
+            .producer
+            .client()
+            .fetch_metadata(None, ANSWER_TIMEOUT)
+            .map_err(|source| {
                 self.producer.poll(Duration::ZERO);
                 KafkaTargetError::Unreachable {
                     brokers: self.connection.brokers.clone(),
-                    source,
-                    detail: self.producer.context().detail(),
+                    reason: self.producer.context().explain(&source),
                 }
             })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let found = found.map(|found| found.partitions().len()).unwrap_or_default();
+        let found = found
+            .map(|found| found.partitions().len())
+            .unwrap_or_default();
         match found {
-            0 => Err(KafkaTargetError::NoTopic { topic: topic.to_owned() }),
-            _ if found != wanted as usize => {
-                Err(KafkaTargetError::Partitions { topic: topic.to_owned(), found, wanted })
-            }
+            0 => Err(KafkaTargetError::NoTopic {
+                topic: topic.to_owned(),
+            }),
+            _ if found != wanted as usize => Err(KafkaTargetError::Partitions {
+                topic: topic.to_owned(),
+                found,
+                wanted,
+            }),
             _ => Ok(()),
         }
     }
@@ -232,14 +270,18 @@ impl Kafka {
         };
         let mut key = [0; render::USER_ID_BYTES];
         render::user_id(record.user, &mut key);
-        let mut message: BaseRecord<'_, [u8; render::USER_ID_BYTES], [u8]> =
-            BaseRecord::to(topic).partition(record.partition as i32).key(&key);
+        let mut message: BaseRecord<'_, [u8; render::USER_ID_BYTES], [u8]> = BaseRecord::to(topic)
+            .partition(record.partition as i32)
+            .key(&key);
         if !record.tombstone {
             message = message.payload(record.value);
         }
         while let Err((error, refused)) = self.producer.send(message) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                return Err(KafkaTargetError::Send { topic: topic.clone(), source: error });
+                return Err(KafkaTargetError::Send {
+                    topic: topic.clone(),
+                    source: error,
+                });
             }
             self.producer.poll(ROOM_TIMEOUT);
             self.delivered()?;
@@ -260,8 +302,7 @@ impl Kafka {
         flushed.map_err(|source| KafkaTargetError::Flush {
             brokers: self.connection.brokers.clone(),
             waiting: self.producer.in_flight_count(),
-            source,
-            detail: self.producer.context().detail(),
+            reason: self.producer.context().explain(&source),
         })
     }
 
@@ -271,7 +312,14 @@ impl Kafka {
         if failed == 0 {
             return Ok(());
         }
-        let first = context.first.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Err(KafkaTargetError::Delivery { failed, first: first.unwrap_or_default() })
+        let first = context
+            .first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Err(KafkaTargetError::Delivery {
+            failed,
+            first: first.unwrap_or_default(),
+        })
     }
 }

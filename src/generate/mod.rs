@@ -7,7 +7,7 @@
 //!                            └─► counts: what tidewater should find
 //! ```
 //!
-//! A [`World`] is fixed for good: seed, users, regions, partitions. A [`Round`] adds events and changes to it;
+//! A [`World`] is fixed for good: seed, users, regions, partitions. A [`Round`] adds events and changes;
 //! [`History`] (`generator.json`) remembers the rounds, so that a later one goes on with fresh ids,
 //! later times, and users where the earlier rounds left them.
 //!
@@ -88,7 +88,12 @@ pub struct Shares {
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum OptionsError {
     #[error("`{name}` is {value}, and must be from {least} to {most}")]
-    Range { name: &'static str, value: String, least: String, most: String },
+    Range {
+        name: &'static str,
+        value: String,
+        least: String,
+        most: String,
+    },
     #[error("`duplicates`, `conflicts` and `malformed` leave too few records to make copies of")]
     Copies,
     #[error("`out-of-order` and `late` are more than all records together")]
@@ -117,7 +122,12 @@ impl Round {
         let shares = &self.shares;
         range("skew", self.skew, 0, 3)?;
         range("start (ms since 1970)", self.start_ms, TIMES.0, TIMES.1)?;
-        range("duration (ms)", self.duration_ms, 1, TIMES.1 - self.start_ms)?;
+        range(
+            "duration (ms)",
+            self.duration_ms,
+            1,
+            TIMES.1 - self.start_ms,
+        )?;
         for (name, share) in shares.named() {
             range(name, share, 0.0, 1.0)?;
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::faults::{Delay, Delayed, Faults, Fate, Malformed};
+use super::faults::{Delay, Delayed, Fate, Faults, Malformed};
 use super::random::{Purpose, Random, mix};
 use super::render::{self, Event};
 use super::sessions::{Sessions, Step};
@@ -139,7 +139,7 @@ impl Stream {
 
     /// The next record, in the order in which they are to be written.
     #[inline]
-    pub fn next(&mut self) -> Option<Record<'_>> {
+    pub fn next_record(&mut self) -> Option<Record<'_>> {
         let place = self.advance()?;
         let bytes = self.line.len() as u64;
         match place.topic {
@@ -152,8 +152,19 @@ impl Stream {
                 self.counts.user_bytes += bytes;
             }
         }
-        let Place { topic, partition, user, tombstone } = place;
-        Some(Record { topic, partition, user, tombstone, value: &self.line })
+        let Place {
+            topic,
+            partition,
+            user,
+            tombstone,
+        } = place;
+        Some(Record {
+            topic,
+            partition,
+            user,
+            tombstone,
+            value: &self.line,
+        })
     }
 
     /// What was handed out so far.
@@ -187,9 +198,15 @@ impl Stream {
             return Some(place);
         }
         loop {
-            let event_ms =
-                if self.planned < self.events { self.sessions.next_ms() } else { i64::MAX };
-            let change_ms = self.changes.peek().map_or(i64::MAX, |change| change.time_ms);
+            let event_ms = if self.planned < self.events {
+                self.sessions.next_ms()
+            } else {
+                i64::MAX
+            };
+            let change_ms = self
+                .changes
+                .peek()
+                .map_or(i64::MAX, |change| change.time_ms);
             let delayed_ms = self.delayed.next_ms();
             if change_ms <= event_ms && change_ms <= delayed_ms {
                 let change = self.changes.next()?;
@@ -197,7 +214,12 @@ impl Stream {
             }
             if delayed_ms <= event_ms {
                 let (partition, user) = self.delayed.pop(&mut self.line)?;
-                return Some(Place { topic: Topic::Events, partition, user, tombstone: false });
+                return Some(Place {
+                    topic: Topic::Events,
+                    partition,
+                    user,
+                    tombstone: false,
+                });
             }
             if let Some(place) = self.event() {
                 return Some(place);
@@ -241,7 +263,12 @@ impl Stream {
             render::user(number, user, time_ms, &mut self.line);
         }
         let partition = u32::from(user.user_partition);
-        let place = Place { topic: Topic::Users, partition, user: number, tombstone };
+        let place = Place {
+            topic: Topic::Users,
+            partition,
+            user: number,
+            tombstone,
+        };
         if !tombstone && self.faults.breaks_user() {
             self.broken = Some(place);
         }
@@ -284,7 +311,12 @@ impl Stream {
         }
         match delay {
             Delay::None => {
-                return Some(Place { topic: Topic::Events, partition, user: number, tombstone: false });
+                return Some(Place {
+                    topic: Topic::Events,
+                    partition,
+                    user: number,
+                    tombstone: false,
+                });
             }
             _ if fate == Fate::Malformed => {}
             Delay::OutOfOrder(_) => self.counts.out_of_order += 1,

@@ -64,7 +64,7 @@ pub fn run(
     let stride = rate.map_or(STRIDE, |rate| (rate / PORTIONS_PER_SECOND).max(1));
     let started = Instant::now();
     let mut written = 0_u64;
-    while let Some(record) = stream.next() {
+    while let Some(record) = stream.next_record() {
         target.write(&record)?;
         written += 1;
         if written.is_multiple_of(stride) {
