@@ -1,0 +1,340 @@
+//! One pass over a JSON document that checks all of it and notes where the wanted values stand.
+//!
+//! *Owns* the grammar, the rules of [the module](super) on depth and duplicate keys, and the buffers that a pass
+//! needs, so that a document costs no allocation. *Does not own* the meaning of a value: cells hold text.
+
+use super::members::{CellIndex, Members, NodeIndex, Slot};
+use super::number::number_end;
+use super::text::{Fault, plain_end, unescape};
+use super::{DEPTH_MAX, Reason};
+use crate::job::Pointer;
+
+/// Up to so many unknown keys of an object are compared pair by pair, more are sorted.
+const PAIRS_MAX: usize = 12;
+
+/// Takes wanted values out of documents.
+#[derive(Debug)]
+pub(super) struct Extractor {
+    members: Members,
+    cells: Vec<Cell>,
+    /// Strings with their escapes resolved, one after the other, of the current document.
+    unescaped: String,
+    /// Keys of the open objects that `members` does not know.
+    strays: Vec<Text>,
+    /// Counts objects, so that a member knows which of them it was seen in last.
+    stamp: u64,
+}
+
+/// A wanted value as it stands in the current document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cell {
+    Missing,
+    Null,
+    Boolean(bool),
+    Number(Text),
+    String(Text),
+    /// An object or array.
+    Nested,
+}
+
+/// A piece of text, in the document or among the unescaped strings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Text {
+    start: u32,
+    end: u32,
+    unescaped: bool,
+}
+
+impl Extractor {
+    /// An extractor of nothing yet.
+    pub(super) fn new() -> Self {
+        Extractor {
+            members: Members::new(),
+            cells: Vec::new(),
+            unescaped: String::new(),
+            strays: Vec::new(),
+            stamp: 0,
+        }
+    }
+
+    /// Asks for the value at `pointer`; returns the cell that will hold it.
+    pub(super) fn want(&mut self, pointer: &Pointer) -> CellIndex {
+        let cell = self.members.want(pointer, self.cells.len() as CellIndex);
+        if usize::from(cell) == self.cells.len() {
+            self.cells.push(Cell::Missing);
+        }
+        cell
+    }
+
+    /// Fills the cells from `document`. After a fault they mean nothing.
+    pub(super) fn extract(&mut self, document: &str) -> Result<(), Fault> {
+        for cell in &mut self.cells {
+            *cell = Cell::Missing;
+        }
+        self.unescaped.clear();
+        self.strays.clear();
+        let bytes = document.as_bytes();
+        let start = skip_space(bytes, 0);
+        let Some(first) = bytes.get(start) else {
+            return Err(Fault::new(Reason::EmptyPayload, 0));
+        };
+        let slot = Slot { cell: None, node: Some(Members::ROOT) };
+        let end = Pass { document, extractor: self }.value(start, slot, 0)?;
+        let end = skip_space(bytes, end);
+        if end != bytes.len() {
+            return Err(Fault::new(Reason::TrailingBytes, end));
+        }
+        if *first != b'{' {
+            return Err(Fault::new(Reason::NotAnObject, start));
+        }
+        Ok(())
+    }
+
+    /// The value that the last document had for a cell.
+    #[inline(always)]
+    pub(super) fn cell(&self, cell: CellIndex) -> Cell {
+        self.cells[usize::from(cell)]
+    }
+
+    /// A piece of text of the last document.
+    #[inline(always)]
+    pub(super) fn text<'a>(&'a self, document: &'a str, text: Text) -> &'a str {
+        let source = if text.unescaped { &self.unescaped } else { document };
+        &source[text.start as usize..text.end as usize]
+    }
+}
+
+/// A key of an object that is being read.
+struct Key {
+    /// What is to be done with its value.
+    slot: Slot,
+    /// Its member of the node; `None` if the node doesn't know it.
+    member: Option<u16>,
+    /// The position behind its closing quote.
+    end: usize,
+}
+
+/// A document on its way through an extractor.
+struct Pass<'a> {
+    document: &'a str,
+    extractor: &'a mut Extractor,
+}
+
+impl Pass<'_> {
+    /// Reads the value that starts at `at`; returns the position behind it.
+    #[inline]
+    fn value(&mut self, at: usize, slot: Slot, depth: u32) -> Result<usize, Fault> {
+        let bytes = self.document.as_bytes();
+        let (cell, end) = match bytes.get(at) {
+            Some(b'"') => {
+                let (text, end) = self.string(at + 1)?;
+                (Cell::String(text), end)
+            }
+            Some(b'-' | b'0'..=b'9') => {
+                let end = number_end(self.document, at)?;
+                (Cell::Number(Text { start: at as u32, end: end as u32, unescaped: false }), end)
+            }
+            Some(b'{') => (Cell::Nested, self.object(at + 1, slot.node, depth + 1)?),
+            Some(b'[') => (Cell::Nested, self.array(at + 1, depth + 1)?),
+            Some(b't') => (Cell::Boolean(true), literal(bytes, at, b"true")?),
+            Some(b'f') => (Cell::Boolean(false), literal(bytes, at, b"false")?),
+            Some(b'n') => (Cell::Null, literal(bytes, at, b"null")?),
+            _ => return Err(Fault::new(Reason::NotJson, at)),
+        };
+        if let Some(index) = slot.cell {
+            self.extractor.cells[usize::from(index)] = cell;
+        }
+        Ok(end)
+    }
+
+    /// The string whose first byte after the quote is `at`, and the position behind its closing quote.
+    #[inline(always)]
+    fn string(&mut self, at: usize) -> Result<(Text, usize), Fault> {
+        let end = plain_end(self.document.as_bytes(), at);
+        if self.document.as_bytes().get(end) == Some(&b'"') {
+            let text = Text { start: at as u32, end: end as u32, unescaped: false };
+            return Ok((text, end + 1));
+        }
+        let out = &mut self.extractor.unescaped;
+        let start = out.len() as u32;
+        let end = unescape(self.document, at, out)?;
+        Ok((Text { start, end: out.len() as u32, unescaped: true }, end))
+    }
+
+    /// The elements and the end of an array; `at` is behind its bracket. They are read for their grammar alone.
+    fn array(&mut self, at: usize, depth: u32) -> Result<usize, Fault> {
+        let bytes = self.document.as_bytes();
+        if depth > DEPTH_MAX {
+            return Err(Fault::new(Reason::TooDeep, at - 1));
+        }
+        let mut at = skip_space(bytes, at);
+        if bytes.get(at) == Some(&b']') {
+            return Ok(at + 1);
+        }
+        loop {
+            at = self.value(at, Slot::default(), depth)?;
+            at = skip_space(bytes, at);
+            match bytes.get(at) {
+                Some(b',') => at = skip_space(bytes, at + 1),
+                Some(b']') => return Ok(at + 1),
+                _ => return Err(Fault::new(Reason::NotJson, at)),
+            }
+        }
+    }
+
+    /// The members and the end of an object; `at` is behind its brace.
+    fn object(&mut self, at: usize, node: Option<NodeIndex>, depth: u32) -> Result<usize, Fault> {
+        let bytes = self.document.as_bytes();
+        if depth > DEPTH_MAX {
+            return Err(Fault::new(Reason::TooDeep, at - 1));
+        }
+        let mut at = skip_space(bytes, at);
+        if bytes.get(at) == Some(&b'}') {
+            return Ok(at + 1);
+        }
+        self.extractor.stamp += 1;
+        let stamp = self.extractor.stamp;
+        let strays = self.extractor.strays.len();
+        let mut previous = None;
+        loop {
+            let Key { mut slot, member, end } = match node {
+                Some(node) => self.member(at, node, previous, stamp)?,
+                None => Key { slot: Slot::default(), member: None, end: self.stray(at)? },
+            };
+            previous = member.or(previous);
+            at = skip_space(bytes, end);
+            if bytes.get(at) != Some(&b':') {
+                return Err(Fault::new(Reason::NotJson, at));
+            }
+            at = skip_space(bytes, at + 1);
+            if bytes.get(at) == Some(&b'{') && slot.node.is_none() {
+                slot.node = self.learn_node(node, member);
+            }
+            at = self.value(at, slot, depth)?;
+            at = skip_space(bytes, at);
+            match bytes.get(at) {
+                Some(b',') => at = skip_space(bytes, at + 1),
+                Some(b'}') => break,
+                _ => return Err(Fault::new(Reason::NotJson, at)),
+            }
+        }
+        if self.extractor.strays.len() > strays {
+            self.check_strays(strays, at)?;
+        }
+        Ok(at + 1)
+    }
+
+    /// Recognises the key at `at`, which follows the member `previous` of `node`.
+    #[inline(always)]
+    fn member(
+        &mut self,
+        at: usize,
+        node: NodeIndex,
+        previous: Option<u16>,
+        stamp: u64,
+    ) -> Result<Key, Fault> {
+        let known = self.extractor.members.node_mut(node);
+        let guess = previous.map_or(known.first, |member| known.members[usize::from(member)].next);
+        let rest = self.document.as_bytes().get(at..).unwrap_or_default();
+        let Some(member) = known.members.get_mut(usize::from(guess)) else {
+            return self.search(at, node, previous, stamp);
+        };
+        if !rest.starts_with(&member.quoted) {
+            return self.search(at, node, previous, stamp);
+        }
+        if std::mem::replace(&mut member.seen, stamp) == stamp {
+            return Err(Fault::new(Reason::DuplicateKey, at));
+        }
+        Ok(Key { slot: member.slot, member: Some(guess), end: at + member.quoted.len() })
+    }
+
+    /// As [`Pass::member`], where the key is not the expected one.
+    #[inline(never)]
+    fn search(
+        &mut self,
+        at: usize,
+        node: NodeIndex,
+        previous: Option<u16>,
+        stamp: u64,
+    ) -> Result<Key, Fault> {
+        let end = self.stray(at)?;
+        let Extractor { members, strays, unescaped, .. } = &mut *self.extractor;
+        let Some(stray) = strays.last() else {
+            return Err(Fault::new(Reason::NotJson, at));
+        };
+        let key = stray.of(self.document, unescaped);
+        let Some(found) = members.find(node, key).or_else(|| members.learn(node, key)) else {
+            return Ok(Key { slot: Slot::default(), member: None, end });
+        };
+        strays.pop();
+        let known = members.node_mut(node);
+        match previous {
+            Some(member) => known.members[usize::from(member)].next = found as u16,
+            None => known.first = found as u16,
+        }
+        let member = &mut known.members[found];
+        if std::mem::replace(&mut member.seen, stamp) == stamp {
+            return Err(Fault::new(Reason::DuplicateKey, at));
+        }
+        Ok(Key { slot: member.slot, member: Some(found as u16), end })
+    }
+
+    /// Reads the key at `at` and notes it among the strays; returns the position behind it.
+    fn stray(&mut self, at: usize) -> Result<usize, Fault> {
+        if self.document.as_bytes().get(at) != Some(&b'"') {
+            return Err(Fault::new(Reason::NotJson, at));
+        }
+        let (key, end) = self.string(at + 1)?;
+        self.extractor.strays.push(key);
+        Ok(end)
+    }
+
+    /// A node for the object that is the value of a member of `node`, if that key is known.
+    #[cold]
+    fn learn_node(&mut self, node: Option<NodeIndex>, member: Option<u16>) -> Option<NodeIndex> {
+        let (node, member) = (node?, usize::from(member?));
+        self.extractor.members.learn_node(node, member)
+    }
+
+    /// Compares the strays from `from` on, the keys of the object that closes at `at`, and drops them.
+    #[inline(never)]
+    fn check_strays(&mut self, from: usize, at: usize) -> Result<(), Fault> {
+        let Extractor { strays, unescaped, .. } = &mut *self.extractor;
+        let keys = &mut strays[from..];
+        let of = |key: &Text| key.of(self.document, unescaped);
+        let twice = if keys.len() <= PAIRS_MAX {
+            (1..keys.len()).any(|i| keys[..i].iter().any(|key| of(key) == of(&keys[i])))
+        } else {
+            keys.sort_unstable_by(|a, b| of(a).cmp(of(b)));
+            keys.windows(2).any(|pair| of(&pair[0]) == of(&pair[1]))
+        };
+        strays.truncate(from);
+        if twice { Err(Fault::new(Reason::DuplicateKey, at)) } else { Ok(()) }
+    }
+}
+
+impl Text {
+    fn of<'a>(&self, document: &'a str, unescaped: &'a str) -> &'a str {
+        let source = if self.unescaped { unescaped } else { document };
+        &source[self.start as usize..self.end as usize]
+    }
+}
+
+/// The position of the first byte at or after `at` that is not white space.
+#[inline(always)]
+fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) {
+        at += 1;
+    }
+    at
+}
+
+#[inline]
+fn literal(bytes: &[u8], at: usize, word: &'static [u8]) -> Result<usize, Fault> {
+    let rest = &bytes[at..];
+    if rest.starts_with(word) {
+        return Ok(at + word.len());
+    }
+    let same = rest.iter().zip(word).take_while(|(a, b)| a == b).count();
+    Err(Fault::new(Reason::NotJson, at + same))
+}

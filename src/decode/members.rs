@@ -1,0 +1,169 @@
+//! The keys that documents are expected to have: those on the job's pointers, and those met so far.
+//!
+//! Documents of a topic look alike. Each known key remembers which key followed it last time, so that most keys
+//! of a document are recognised by one comparison, without a search; and since known keys differ from each other,
+//! a stamp per key tells whether an object holds it twice. Keys beyond the bounds below are never learnt; they are
+//! compared with each other when their object closes.
+
+use crate::job::Pointer;
+
+/// Keys that a node learns besides the wanted ones.
+const LEARNT_MAX: u16 = 64;
+/// Longer keys are data, not names.
+const LEARNT_BYTES_MAX: usize = 64;
+/// Nodes in all.
+const NODES_MAX: usize = 256;
+
+/// What is known of the keys of all objects of a document: a tree of nodes, the first one for the document itself.
+#[derive(Debug)]
+pub(super) struct Members {
+    nodes: Vec<Node>,
+}
+
+/// Index of a node.
+pub(super) type NodeIndex = u16;
+
+/// Index of a cell of the extractor.
+pub(super) type CellIndex = u16;
+
+/// One object's keys.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    pub(super) members: Vec<Member>,
+    /// The member that stood first last time.
+    pub(super) first: u16,
+    learnt: u16,
+}
+
+/// One key of an object.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// The key as JSON, in quotes.
+    pub(super) quoted: Box<[u8]>,
+    key: Box<str>,
+    /// What is to be done with its value.
+    pub(super) slot: Slot,
+    /// The member that followed last time.
+    pub(super) next: u16,
+    /// Stamp of the object that held it last.
+    pub(super) seen: u64,
+}
+
+/// What is to be done with a value.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Slot {
+    /// The cell that takes it.
+    pub(super) cell: Option<CellIndex>,
+    /// The node that knows its keys, if it is an object.
+    pub(super) node: Option<NodeIndex>,
+}
+
+impl Members {
+    pub(super) const ROOT: NodeIndex = 0;
+
+    pub(super) fn new() -> Self {
+        Members { nodes: vec![Node::default()] }
+    }
+
+    /// Adds the path of `pointer`; its value is to go to `cell`, or to the cell that takes it already.
+    pub(super) fn want(&mut self, pointer: &Pointer, cell: CellIndex) -> CellIndex {
+        let Some((last, path)) = pointer.0.split_last() else {
+            return cell;
+        };
+        let mut node = Self::ROOT;
+        for token in path {
+            let member = self.wanted_member(node, token);
+            node = match self.node(node).members[member].slot.node {
+                Some(below) => below,
+                None => {
+                    let below = self.add_node();
+                    self.node_mut(node).members[member].slot.node = Some(below);
+                    below
+                }
+            };
+        }
+        let member = self.wanted_member(node, last);
+        *self.node_mut(node).members[member].slot.cell.get_or_insert(cell)
+    }
+
+    /// The member of `node` with this key, its escapes resolved.
+    pub(super) fn find(&self, node: NodeIndex, key: &str) -> Option<usize> {
+        self.node(node).members.iter().position(|member| *member.key == *key)
+    }
+
+    /// Takes in a key that `node` does not know, if the bounds allow it.
+    pub(super) fn learn(&mut self, node: NodeIndex, key: &str) -> Option<usize> {
+        let node = self.node_mut(node);
+        if node.learnt == LEARNT_MAX || key.len() > LEARNT_BYTES_MAX {
+            return None;
+        }
+        node.learnt += 1;
+        Some(node.add(key))
+    }
+
+    /// A node for the object under a member that has none, if the bounds allow it.
+    pub(super) fn learn_node(&mut self, node: NodeIndex, member: usize) -> Option<NodeIndex> {
+        if self.nodes.len() >= NODES_MAX {
+            return None;
+        }
+        let below = self.add_node();
+        self.node_mut(node).members[member].slot.node = Some(below);
+        Some(below)
+    }
+
+    #[inline(always)]
+    pub(super) fn node(&self, node: NodeIndex) -> &Node {
+        &self.nodes[usize::from(node)]
+    }
+
+    #[inline(always)]
+    pub(super) fn node_mut(&mut self, node: NodeIndex) -> &mut Node {
+        &mut self.nodes[usize::from(node)]
+    }
+
+    fn wanted_member(&mut self, node: NodeIndex, key: &str) -> usize {
+        self.find(node, key).unwrap_or_else(|| self.node_mut(node).add(key))
+    }
+
+    fn add_node(&mut self) -> NodeIndex {
+        self.nodes.push(Node::default());
+        (self.nodes.len() - 1) as NodeIndex
+    }
+}
+
+impl Node {
+    fn add(&mut self, key: &str) -> usize {
+        let quoted = serde_json::Value::from(key).to_string().into_bytes().into();
+        let member = Member { quoted, key: key.into(), slot: Slot::default(), next: 0, seen: 0 };
+        self.members.push(member);
+        self.members.len() - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_share_their_prefix_and_equal_pointers_a_cell() {
+        let pointer =
+            |tokens: &[&str]| Pointer(tokens.iter().map(|token| token.to_string()).collect());
+        let mut members = Members::new();
+        assert_eq!(members.want(&pointer(&["a", "b"]), 0), 0);
+        assert_eq!(members.want(&pointer(&["a", "c"]), 1), 1);
+        assert_eq!(members.want(&pointer(&["a", "b"]), 2), 0);
+        assert_eq!(members.want(&pointer(&["a"]), 2), 2);
+        assert_eq!(members.nodes.len(), 2);
+        assert_eq!(members.node(1).members.len(), 2);
+    }
+
+    #[test]
+    fn learning_is_bounded() {
+        let mut members = Members::new();
+        let learnt =
+            (0..1000).filter_map(|i| members.learn(Members::ROOT, &format!("key{i}"))).count();
+        assert_eq!(learnt, usize::from(LEARNT_MAX));
+        let nodes = (0..1000).filter_map(|_| members.learn_node(Members::ROOT, 0)).count();
+        assert_eq!(nodes, NODES_MAX - 1);
+    }
+}
