@@ -110,7 +110,7 @@ struct Key {
     slot: Slot,
     /// Its member of the node; `None` if the node doesn't know it.
     member: Option<u16>,
-    /// The position behind its closing quote.
+    /// The position behind its colon.
     end: usize,
 }
 
@@ -203,10 +203,6 @@ impl Pass<'_> {
             };
             previous = member.or(previous);
             at = skip_space(bytes, end);
-            if bytes.get(at) != Some(&b':') {
-                return Err(Fault::new(Reason::NotJson, at));
-            }
-            at = skip_space(bytes, at + 1);
             if bytes.get(at) == Some(&b'{') && slot.node.is_none() {
                 slot.node = self.learn_node(node, member);
             }
@@ -235,17 +231,16 @@ impl Pass<'_> {
     ) -> Result<Key, Fault> {
         let known = self.extractor.members.node_mut(node);
         let guess = previous.map_or(known.first, |member| known.members[usize::from(member)].next);
-        let rest = self.document.as_bytes().get(at..).unwrap_or_default();
         let Some(member) = known.members.get_mut(usize::from(guess)) else {
             return self.search(at, node, previous, stamp);
         };
-        if !rest.starts_with(&member.quoted) {
+        let Some(end) = member.written.end(self.document.as_bytes(), at) else {
             return self.search(at, node, previous, stamp);
-        }
+        };
         if std::mem::replace(&mut member.seen, stamp) == stamp {
             return Err(Fault::new(Reason::DuplicateKey, at));
         }
-        Ok(Key { slot: member.slot, member: Some(guess), end: at + member.quoted.len() })
+        Ok(Key { slot: member.slot, member: Some(guess), end })
     }
 
     /// As [`Pass::member`], where the key is not the expected one.
@@ -279,14 +274,18 @@ impl Pass<'_> {
         Ok(Key { slot: member.slot, member: Some(found as u16), end })
     }
 
-    /// Reads the key at `at` and notes it among the strays; returns the position behind it.
+    /// Reads the key at `at` and notes it among the strays; returns the position behind its colon.
     fn stray(&mut self, at: usize) -> Result<usize, Fault> {
         if self.document.as_bytes().get(at) != Some(&b'"') {
             return Err(Fault::new(Reason::NotJson, at));
         }
         let (key, end) = self.string(at + 1)?;
         self.extractor.strays.push(key);
-        Ok(end)
+        let colon = skip_space(self.document.as_bytes(), end);
+        match self.document.as_bytes().get(colon) {
+            Some(b':') => Ok(colon + 1),
+            _ => Err(Fault::new(Reason::NotJson, colon)),
+        }
     }
 
     /// A node for the object that is the value of a member of `node`, if that key is known.

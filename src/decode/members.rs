@@ -38,8 +38,8 @@ pub(super) struct Node {
 /// One key of an object.
 #[derive(Debug)]
 pub(super) struct Member {
-    /// The key as JSON, in quotes.
-    pub(super) quoted: Box<[u8]>,
+    /// The key as it is written in JSON, with its quotes and the colon.
+    pub(super) written: Written,
     key: Box<str>,
     /// What is to be done with its value.
     pub(super) slot: Slot,
@@ -133,10 +133,45 @@ impl Members {
 
 impl Node {
     fn add(&mut self, key: &str) -> usize {
-        let quoted = serde_json::Value::from(key).to_string().into_bytes().into();
-        let member = Member { quoted, key: key.into(), slot: Slot::default(), next: 0, seen: 0 };
+        let written = Written::new(serde_json::Value::from(key).to_string() + ":");
+        let member = Member { written, key: key.into(), slot: Slot::default(), next: 0, seen: 0 };
         self.members.push(member);
         self.members.len() - 1
+    }
+}
+
+/// Bytes that are compared with the front of others, up to 16 of them without a call.
+#[derive(Debug)]
+pub(super) struct Written {
+    bytes: Box<[u8]>,
+    /// The first eight and the last eight bytes, where there are 8 to 16.
+    ends: Option<(u64, u64)>,
+}
+
+impl Written {
+    fn new(text: String) -> Self {
+        let bytes = text.into_bytes().into_boxed_slice();
+        let ends = match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last)) if bytes.len() <= 16 => {
+                Some((u64::from_le_bytes(*first), u64::from_le_bytes(*last)))
+            }
+            _ => None,
+        };
+        Written { bytes, ends }
+    }
+
+    /// Where these bytes end, if they stand in `text` at `at`.
+    #[inline(always)]
+    pub(super) fn end(&self, text: &[u8], at: usize) -> Option<usize> {
+        let end = at + self.bytes.len();
+        let text = text.get(at..end)?;
+        let same = match (self.ends, text.first_chunk(), text.last_chunk()) {
+            (Some(ends), Some(first), Some(last)) => {
+                ends == (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
+            }
+            _ => *text == *self.bytes,
+        };
+        same.then_some(end)
     }
 }
 
@@ -155,6 +190,20 @@ mod tests {
         assert_eq!(members.want(&pointer(&["a"]), 2), 2);
         assert_eq!(members.nodes.len(), 2);
         assert_eq!(members.node(1).members.len(), 2);
+    }
+
+    #[test]
+    fn written_keys_are_compared_whole() {
+        for length in 0..40 {
+            let text: String = ('a'..='z').cycle().take(length).collect();
+            let written = Written::new(text.clone());
+            assert_eq!(written.end(format!("--{text}--").as_bytes(), 2), Some(length + 2));
+            for place in 0..length {
+                let mut other = text.clone().into_bytes();
+                other[place] = b'-';
+                assert_eq!(written.end(&other, 0), None, "byte {place} of {length}");
+            }
+        }
     }
 
     #[test]
