@@ -3,7 +3,7 @@
 //! *Owns* the grammar, the rules of [the module](super) on depth and duplicate keys, and the buffers that a pass
 //! needs, so that a document costs no allocation. *Does not own* the meaning of a value: cells hold text.
 
-use super::members::{CellIndex, Members, NodeIndex, Slot};
+use super::members::{Below, CellIndex, Members, NodeIndex, Slot, UNWANTED};
 use super::number::number_end;
 use super::text::{Fault, plain_end, unescape};
 use super::{DEPTH_MAX, Reason};
@@ -16,6 +16,7 @@ const PAIRS_MAX: usize = 12;
 #[derive(Debug)]
 pub(super) struct Extractor {
     members: Members,
+    /// The first one takes what nobody wants.
     cells: Vec<Cell>,
     /// Strings with their escapes resolved, one after the other, of the current document.
     unescaped: String,
@@ -50,7 +51,7 @@ impl Extractor {
     pub(super) fn new() -> Self {
         Extractor {
             members: Members::new(),
-            cells: Vec::new(),
+            cells: vec![Cell::Missing],
             unescaped: String::new(),
             strays: Vec::new(),
             stamp: 0,
@@ -78,7 +79,7 @@ impl Extractor {
         let Some(first) = bytes.get(start) else {
             return Err(Fault::new(Reason::EmptyPayload, 0));
         };
-        let slot = Slot { cell: None, node: Some(Members::ROOT) };
+        let slot = Slot { cell: UNWANTED, below: Below::Node(Members::ROOT) };
         let end = Pass { document, extractor: self }.value(start, slot, 0)?;
         let end = skip_space(bytes, end);
         if end != bytes.len() {
@@ -104,14 +105,15 @@ impl Extractor {
     }
 }
 
-/// A key of an object that is being read.
-struct Key {
-    /// What is to be done with its value.
-    slot: Slot,
-    /// Its member of the node; `None` if the node doesn't know it.
+/// How far an object has come among the keys of its node.
+struct Progress {
+    node: NodeIndex,
+    /// The last known member.
     member: Option<u16>,
-    /// The position behind its colon.
-    end: usize,
+    /// The member that is expected next.
+    guess: u16,
+    /// The stamp of the object.
+    stamp: u64,
 }
 
 /// A document on its way through an extractor.
@@ -122,7 +124,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     /// Reads the value that starts at `at`; returns the position behind it.
-    #[inline]
+    #[inline(always)]
     fn value(&mut self, at: usize, slot: Slot, depth: u32) -> Result<usize, Fault> {
         let bytes = self.document.as_bytes();
         let (cell, end) = match bytes.get(at) {
@@ -134,16 +136,14 @@ impl Pass<'_> {
                 let end = number_end(self.document, at)?;
                 (Cell::Number(Text { start: at as u32, end: end as u32, unescaped: false }), end)
             }
-            Some(b'{') => (Cell::Nested, self.object(at + 1, slot.node, depth + 1)?),
+            Some(b'{') => (Cell::Nested, self.object(at + 1, slot.below, depth + 1)?),
             Some(b'[') => (Cell::Nested, self.array(at + 1, depth + 1)?),
             Some(b't') => (Cell::Boolean(true), literal(bytes, at, b"true")?),
             Some(b'f') => (Cell::Boolean(false), literal(bytes, at, b"false")?),
             Some(b'n') => (Cell::Null, literal(bytes, at, b"null")?),
             _ => return Err(Fault::new(Reason::NotJson, at)),
         };
-        if let Some(index) = slot.cell {
-            self.extractor.cells[usize::from(index)] = cell;
-        }
+        self.extractor.cells[usize::from(slot.cell)] = cell;
         Ok(end)
     }
 
@@ -162,6 +162,7 @@ impl Pass<'_> {
     }
 
     /// The elements and the end of an array; `at` is behind its bracket. They are read for their grammar alone.
+    #[inline(never)]
     fn array(&mut self, at: usize, depth: u32) -> Result<usize, Fault> {
         let bytes = self.document.as_bytes();
         if depth > DEPTH_MAX {
@@ -172,7 +173,7 @@ impl Pass<'_> {
             return Ok(at + 1);
         }
         loop {
-            at = self.value(at, Slot::default(), depth)?;
+            at = self.value(at, Slot::STRAY, depth)?;
             at = skip_space(bytes, at);
             match bytes.get(at) {
                 Some(b',') => at = skip_space(bytes, at + 1),
@@ -183,7 +184,8 @@ impl Pass<'_> {
     }
 
     /// The members and the end of an object; `at` is behind its brace.
-    fn object(&mut self, at: usize, node: Option<NodeIndex>, depth: u32) -> Result<usize, Fault> {
+    #[inline(never)]
+    fn object(&mut self, at: usize, keys: Below, depth: u32) -> Result<usize, Fault> {
         let bytes = self.document.as_bytes();
         if depth > DEPTH_MAX {
             return Err(Fault::new(Reason::TooDeep, at - 1));
@@ -192,19 +194,19 @@ impl Pass<'_> {
         if bytes.get(at) == Some(&b'}') {
             return Ok(at + 1);
         }
-        self.extractor.stamp += 1;
-        let stamp = self.extractor.stamp;
         let strays = self.extractor.strays.len();
-        let mut previous = None;
+        let mut progress = match keys {
+            Below::Node(node) => Some(self.start(node)),
+            Below::Unknown | Below::Nobody => None,
+        };
         loop {
-            let Key { mut slot, member, end } = match node {
-                Some(node) => self.member(at, node, previous, stamp)?,
-                None => Key { slot: Slot::default(), member: None, end: self.stray(at)? },
+            let (mut slot, end) = match &mut progress {
+                Some(progress) => self.member(at, progress)?,
+                None => (Slot::STRAY, self.stray(at)?),
             };
-            previous = member.or(previous);
             at = skip_space(bytes, end);
-            if bytes.get(at) == Some(&b'{') && slot.node.is_none() {
-                slot.node = self.learn_node(node, member);
+            if bytes.get(at) == Some(&b'{') && slot.below == Below::Unknown {
+                slot.below = self.learn_node(&progress);
             }
             at = self.value(at, slot, depth)?;
             at = skip_space(bytes, at);
@@ -220,58 +222,70 @@ impl Pass<'_> {
         Ok(at + 1)
     }
 
-    /// Recognises the key at `at`, which follows the member `previous` of `node`.
+    /// The progress of an object that opens, whose keys `node` knows.
     #[inline(always)]
-    fn member(
-        &mut self,
-        at: usize,
-        node: NodeIndex,
-        previous: Option<u16>,
-        stamp: u64,
-    ) -> Result<Key, Fault> {
-        let known = self.extractor.members.node_mut(node);
-        let guess = previous.map_or(known.first, |member| known.members[usize::from(member)].next);
-        let Some(member) = known.members.get_mut(usize::from(guess)) else {
-            return self.search(at, node, previous, stamp);
+    fn start(&mut self, node: NodeIndex) -> Progress {
+        self.extractor.stamp += 1;
+        let guess = self.extractor.members.node(node).first;
+        Progress { node, member: None, guess, stamp: self.extractor.stamp }
+    }
+
+    /// Recognises the key at `at`; returns what is to be done with its value, and the position behind the colon.
+    #[inline(always)]
+    fn member(&mut self, at: usize, progress: &mut Progress) -> Result<(Slot, usize), Fault> {
+        let known = self.extractor.members.node_mut(progress.node);
+        let Some(member) = known.members.get_mut(usize::from(progress.guess)) else {
+            return self.search(at, progress);
         };
         let Some(end) = member.written.end(self.document.as_bytes(), at) else {
-            return self.search(at, node, previous, stamp);
+            return self.search(at, progress);
         };
-        if std::mem::replace(&mut member.seen, stamp) == stamp {
+        if member.seen == progress.stamp {
             return Err(Fault::new(Reason::DuplicateKey, at));
         }
-        Ok(Key { slot: member.slot, member: Some(guess), end })
+        member.seen = progress.stamp;
+        progress.member = Some(progress.guess);
+        progress.guess = member.next;
+        Ok((member.slot, end))
     }
 
     /// As [`Pass::member`], where the key is not the expected one.
     #[inline(never)]
-    fn search(
-        &mut self,
-        at: usize,
-        node: NodeIndex,
-        previous: Option<u16>,
-        stamp: u64,
-    ) -> Result<Key, Fault> {
+    fn search(&mut self, at: usize, progress: &mut Progress) -> Result<(Slot, usize), Fault> {
         let end = self.stray(at)?;
         let Extractor { members, strays, unescaped, .. } = &mut *self.extractor;
         let Some(stray) = strays.last() else {
             return Err(Fault::new(Reason::NotJson, at));
         };
+        let node = progress.node;
         let key = stray.of(self.document, unescaped);
         let Some(found) = members.find(node, key).or_else(|| members.learn(node, key)) else {
-            return Ok(Key { slot: Slot::default(), member: None, end });
+            return Ok((Slot::STRAY, end));
         };
         strays.pop();
         let known = members.node_mut(node);
-        match previous {
+        match progress.member {
             Some(member) => known.members[usize::from(member)].next = found as u16,
             None => known.first = found as u16,
         }
         let member = &mut known.members[found];
-        if std::mem::replace(&mut member.seen, stamp) == stamp {
+        progress.member = Some(found as u16);
+        progress.guess = member.next;
+        if std::mem::replace(&mut member.seen, progress.stamp) == progress.stamp {
             return Err(Fault::new(Reason::DuplicateKey, at));
         }
-        Ok(Key { slot: member.slot, member: Some(found as u16), end })
+        Ok((member.slot, end))
+    }
+
+    /// Who is to know the keys of the object that is the value of the member just met.
+    #[cold]
+    fn learn_node(&mut self, progress: &Option<Progress>) -> Below {
+        match progress {
+            Some(Progress { node, member: Some(member), .. }) => {
+                self.extractor.members.learn_node(*node, usize::from(*member))
+            }
+            _ => Below::Nobody,
+        }
     }
 
     /// Reads the key at `at` and notes it among the strays; returns the position behind its colon.
@@ -286,13 +300,6 @@ impl Pass<'_> {
             Some(b':') => Ok(colon + 1),
             _ => Err(Fault::new(Reason::NotJson, colon)),
         }
-    }
-
-    /// A node for the object that is the value of a member of `node`, if that key is known.
-    #[cold]
-    fn learn_node(&mut self, node: Option<NodeIndex>, member: Option<u16>) -> Option<NodeIndex> {
-        let (node, member) = (node?, usize::from(member?));
-        self.extractor.members.learn_node(node, member)
     }
 
     /// Compares the strays from `from` on, the keys of the object that closes at `at`, and drops them.
@@ -319,10 +326,18 @@ impl Text {
     }
 }
 
-/// The position of the first byte at or after `at` that is not white space.
+/// The position of the first byte at or after `at` that is not white space. Most documents have none.
 #[inline(always)]
-fn skip_space(bytes: &[u8], mut at: usize) -> usize {
-    while bytes.get(at).is_some_and(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) {
+fn skip_space(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(byte) if *byte > b' ' => at,
+        _ => space_end(bytes, at),
+    }
+}
+
+#[inline(never)]
+fn space_end(bytes: &[u8], mut at: usize) -> usize {
+    while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
     }
     at

@@ -26,6 +26,9 @@ pub(super) type NodeIndex = u16;
 /// Index of a cell of the extractor.
 pub(super) type CellIndex = u16;
 
+/// The cell of all values that nobody wants.
+pub(super) const UNWANTED: CellIndex = 0;
+
 /// One object's keys.
 #[derive(Debug, Default)]
 pub(super) struct Node {
@@ -50,12 +53,29 @@ pub(super) struct Member {
 }
 
 /// What is to be done with a value.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Slot {
     /// The cell that takes it.
-    pub(super) cell: Option<CellIndex>,
-    /// The node that knows its keys, if it is an object.
-    pub(super) node: Option<NodeIndex>,
+    pub(super) cell: CellIndex,
+    /// Who knows its keys, if it is an object.
+    pub(super) below: Below,
+}
+
+/// Who knows the keys of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Below {
+    /// A node.
+    Node(NodeIndex),
+    /// Nobody yet: the first object under this member gets a node.
+    Unknown,
+    /// Nobody.
+    Nobody,
+}
+
+impl Slot {
+    /// The slot of a value of which nothing is known.
+    pub(super) const STRAY: Slot = Slot { cell: UNWANTED, below: Below::Nobody };
+    const MEMBER: Slot = Slot { cell: UNWANTED, below: Below::Unknown };
 }
 
 impl Members {
@@ -73,17 +93,17 @@ impl Members {
         let mut node = Self::ROOT;
         for token in path {
             let member = self.wanted_member(node, token);
-            node = match self.node(node).members[member].slot.node {
-                Some(below) => below,
-                None => {
-                    let below = self.add_node();
-                    self.node_mut(node).members[member].slot.node = Some(below);
-                    below
-                }
+            node = match self.node(node).members[member].slot.below {
+                Below::Node(below) => below,
+                Below::Unknown | Below::Nobody => self.add_node(node, member),
             };
         }
         let member = self.wanted_member(node, last);
-        *self.node_mut(node).members[member].slot.cell.get_or_insert(cell)
+        let slot = &mut self.node_mut(node).members[member].slot;
+        if slot.cell == UNWANTED {
+            slot.cell = cell;
+        }
+        slot.cell
     }
 
     /// The member of `node` with this key, its escapes resolved.
@@ -101,14 +121,14 @@ impl Members {
         Some(node.add(key))
     }
 
-    /// A node for the object under a member that has none, if the bounds allow it.
-    pub(super) fn learn_node(&mut self, node: NodeIndex, member: usize) -> Option<NodeIndex> {
-        if self.nodes.len() >= NODES_MAX {
-            return None;
+    /// Gives the object under a member of `node` a node, if the bounds allow it.
+    pub(super) fn learn_node(&mut self, node: NodeIndex, member: usize) -> Below {
+        if self.nodes.len() < NODES_MAX {
+            Below::Node(self.add_node(node, member))
+        } else {
+            self.node_mut(node).members[member].slot.below = Below::Nobody;
+            Below::Nobody
         }
-        let below = self.add_node();
-        self.node_mut(node).members[member].slot.node = Some(below);
-        Some(below)
     }
 
     #[inline(always)]
@@ -125,16 +145,18 @@ impl Members {
         self.find(node, key).unwrap_or_else(|| self.node_mut(node).add(key))
     }
 
-    fn add_node(&mut self) -> NodeIndex {
+    fn add_node(&mut self, node: NodeIndex, member: usize) -> NodeIndex {
+        let below = self.nodes.len() as NodeIndex;
         self.nodes.push(Node::default());
-        (self.nodes.len() - 1) as NodeIndex
+        self.node_mut(node).members[member].slot.below = Below::Node(below);
+        below
     }
 }
 
 impl Node {
     fn add(&mut self, key: &str) -> usize {
         let written = Written::new(serde_json::Value::from(key).to_string() + ":");
-        let member = Member { written, key: key.into(), slot: Slot::default(), next: 0, seen: 0 };
+        let member = Member { written, key: key.into(), slot: Slot::MEMBER, next: 0, seen: 0 };
         self.members.push(member);
         self.members.len() - 1
     }
@@ -184,10 +206,10 @@ mod tests {
         let pointer =
             |tokens: &[&str]| Pointer(tokens.iter().map(|token| token.to_string()).collect());
         let mut members = Members::new();
-        assert_eq!(members.want(&pointer(&["a", "b"]), 0), 0);
-        assert_eq!(members.want(&pointer(&["a", "c"]), 1), 1);
-        assert_eq!(members.want(&pointer(&["a", "b"]), 2), 0);
-        assert_eq!(members.want(&pointer(&["a"]), 2), 2);
+        assert_eq!(members.want(&pointer(&["a", "b"]), 1), 1);
+        assert_eq!(members.want(&pointer(&["a", "c"]), 2), 2);
+        assert_eq!(members.want(&pointer(&["a", "b"]), 3), 1);
+        assert_eq!(members.want(&pointer(&["a"]), 3), 3);
         assert_eq!(members.nodes.len(), 2);
         assert_eq!(members.node(1).members.len(), 2);
     }
@@ -212,7 +234,7 @@ mod tests {
         let learnt =
             (0..1000).filter_map(|i| members.learn(Members::ROOT, &format!("key{i}"))).count();
         assert_eq!(learnt, usize::from(LEARNT_MAX));
-        let nodes = (0..1000).filter_map(|_| members.learn_node(Members::ROOT, 0)).count();
-        assert_eq!(nodes, NODES_MAX - 1);
+        let nodes = (0..1000).map(|_| members.learn_node(Members::ROOT, 0));
+        assert_eq!(nodes.filter(|below| *below != Below::Nobody).count(), NODES_MAX - 1);
     }
 }
