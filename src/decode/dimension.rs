@@ -1,4 +1,5 @@
-//! The dimension: each record of its topic becomes a version of a key and a row of its changes, or a dead letter.
+//! The dimension: each record of its topic becomes a version of a key and a row of its changes, or a
+//! dead letter.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,9 +20,9 @@ use crate::source::{NO_BYTES, RawBatch, RawRecord};
 
 /// Decodes the records of the dimension topic for one worker.
 ///
-/// A null payload deletes the key that is the record's key: plain text, or a JSON string. Where the `deleted`
-/// pointer finds `true` the record deletes its key too, and its columns are not read. The columns of a deleted
-/// version are NULL.
+/// A null payload deletes the key that is the record's key: plain text, or a JSON string. Where the
+/// `deleted` pointer finds `true` the record deletes its key too, and its columns are not read. The
+/// columns of a deleted version are NULL.
 #[derive(Debug)]
 pub struct DimensionDecoder {
     extractor: Extractor,
@@ -47,8 +48,8 @@ impl DimensionDecoder {
         }
     }
 
-    /// Appends a change or a dead letter for each record of `batch`, in their order. Row `i` of the result belongs
-    /// to the `i`-th change that this call appended.
+    /// Appends a change or a dead letter for each record of `batch`, in their order. Row `i` of the
+    /// result belongs to the `i`-th change that this call appended.
     pub fn decode(
         &mut self,
         batch: &RawBatch,

@@ -1,6 +1,7 @@
 //! Events: each record of the event topic becomes a fact and a row of payload, or a dead letter.
 //!
-//! *Owns* the buffers that decoding reuses: a record costs no allocation unless it brings a new symbol or is bad.
+//! *Owns* the buffers that decoding reuses: a record costs no allocation unless it brings a new symbol
+//! or is bad.
 
 use std::sync::Arc;
 
@@ -47,8 +48,8 @@ impl EventDecoder {
         }
     }
 
-    /// Appends a fact or a dead letter for each record of `batch`, in their order. Row `i` of the payload belongs
-    /// to the fact of this batch with `row == i`; it copies what it needs of the batch.
+    /// Appends a fact or a dead letter for each record of `batch`, in their order. Row `i` of the
+    /// payload belongs to the fact of this batch with `row == i`; it copies what it needs of the batch.
     pub fn decode(
         &mut self,
         batch: &RawBatch,

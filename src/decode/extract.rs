@@ -1,7 +1,8 @@
 //! One pass over a JSON document that checks all of it and notes where the wanted values stand.
 //!
-//! *Owns* the grammar, the rules of [the module](super) on depth and duplicate keys, and the buffers that a pass
-//! needs, so that a document costs no allocation. *Does not own* the meaning of a value: cells hold text.
+//! *Owns* the grammar, the rules of [the module](super) on depth and duplicate keys, and the buffers
+//! that a pass needs, so that a document costs no allocation. *Does not own* the meaning of a value:
+//! cells hold text.
 
 use super::members::{Below, CellIndex, Members, NodeIndex, Slot, UNWANTED};
 use super::number::number_end;
@@ -161,7 +162,8 @@ impl Pass<'_> {
         Ok((Text { start, end: out.len() as u32, unescaped: true }, end))
     }
 
-    /// The elements and the end of an array; `at` is behind its bracket. They are read for their grammar alone.
+    /// The elements and the end of an array; `at` is behind its bracket. They are read for their
+    /// grammar alone.
     #[inline(never)]
     fn array(&mut self, at: usize, depth: u32) -> Result<usize, Fault> {
         let bytes = self.document.as_bytes();
@@ -230,7 +232,8 @@ impl Pass<'_> {
         Progress { node, member: None, guess, stamp: self.extractor.stamp }
     }
 
-    /// Recognises the key at `at`; returns what is to be done with its value, and the position behind the colon.
+    /// Recognises the key at `at`; returns what is to be done with its value, and the position behind
+    /// the colon.
     #[inline(always)]
     fn member(&mut self, at: usize, progress: &mut Progress) -> Result<(Slot, usize), Fault> {
         let known = self.extractor.members.node_mut(progress.node);

@@ -1,9 +1,9 @@
 //! The keys that documents are expected to have: those on the job's pointers, and those met so far.
 //!
-//! Documents of a topic look alike. Each known key remembers which key followed it last time, so that most keys
-//! of a document are recognised by one comparison, without a search; and since known keys differ from each other,
-//! a stamp per key tells whether an object holds it twice. Keys beyond the bounds below are never learnt; they are
-//! compared with each other when their object closes.
+//! Documents of a topic look alike. Each known key remembers which key followed it last time, so that
+//! most keys of a document are recognised by one comparison, without a search; and since known keys
+//! differ from each other, a stamp per key tells whether an object holds it twice. Keys beyond the
+//! bounds below are never learnt; they are compared with each other when their object closes.
 
 use crate::job::Pointer;
 
@@ -14,7 +14,8 @@ const LEARNT_BYTES_MAX: usize = 64;
 /// Nodes in all.
 const NODES_MAX: usize = 256;
 
-/// What is known of the keys of all objects of a document: a tree of nodes, the first one for the document itself.
+/// What is known of the keys of all objects of a document: a tree of nodes, the first one for the
+/// document itself.
 #[derive(Debug)]
 pub(super) struct Members {
     nodes: Vec<Node>,

@@ -1,27 +1,32 @@
 //! Records become facts, payload and dead letters.
 //!
 //! ```text
-//! RawBatch ──► EventDecoder ─────► Vec<Fact>              fixed-size rows that travel
-//!                     │      ────► RecordBatch            payload; row i belongs to the fact with `row == i`
-//!                     └──────────► Vec<DeadLetter>        bad records are data
+//! RawBatch ──► EventDecoder ─────► Vec<Fact>        fixed-size rows that travel
+//!                     │      ────► RecordBatch      payload: row i is of the fact with row == i
+//!                     └──────────► Vec<DeadLetter>  bad records are data
 //! RawBatch ──► DimensionDecoder ─► Vec<DimensionChange>, RecordBatch, Vec<DeadLetter>
 //! ```
 //!
-//! A record is decoded whole or it is a dead letter; nothing in it is guessed, cut or rounded. The grammar is
-//! that of RFC 8259, with these rules on top:
+//! A record is decoded whole or it is a dead letter; nothing in it is guessed, cut or rounded. The
+//! grammar is that of RFC 8259, with these rules on top:
 //!
 //! * A record is at most [`RECORD_BYTES_MAX`] long, UTF-8 throughout, and nests at most [`DEPTH_MAX`] deep.
 //! * No object, wanted or not, at any depth, holds a key twice (compared after escapes are resolved).
-//! * No string, key or value, wanted or not, holds half a surrogate pair; no number is beyond a double's range.
-//! * Ids, users and keys are strings; a JSON integer is taken as its text. The empty string counts as missing.
+//! * No string, key or value, wanted or not, holds half a surrogate pair; no number is beyond a
+//!   double's range.
+//! * Ids, users and keys are strings; a JSON integer is taken as its text. The empty string counts as
+//!   missing.
 //! * A string column takes JSON strings alone. A boolean column takes `true` and `false` alone.
 //! * A long column takes JSON numbers whose value is integral (`5`, `5.0`, `5e3`), never strings.
 //! * A decimal column takes JSON numbers, or strings that are spelled like one; all digits must fit.
-//! * A timestamp column takes RFC 3339 strings, years 1 to 9999. The event time is RFC 3339 or a number in the
-//!   job's unit, years 1970 to 2199. Digits finer than a microsecond are cut; the leap second `:60` reads as `:59`.
-//! * A pointer's tokens are object keys, also where they are digits: elements of arrays can't be addressed. A
-//!   path that meets something else than an object before its end finds nothing, which is the same as missing.
-//! * Missing and `null` are the same: the column's default, or NULL. A wanted object or array is `wrong_type`.
+//! * A timestamp column takes RFC 3339 strings, years 1 to 9999. The event time is RFC 3339 or a number
+//!   in the job's unit, years 1970 to 2199. Digits finer than a microsecond are cut; the leap second
+//!   `:60` reads as `:59`.
+//! * A pointer's tokens are object keys, also where they are digits: elements of arrays can't be
+//!   addressed. A path that meets something else than an object before its end finds nothing, which is
+//!   the same as missing.
+//! * Missing and `null` are the same: the column's default, or NULL. A wanted object or array is
+//!   `wrong_type`.
 
 mod column;
 mod dimension;
@@ -69,7 +74,7 @@ pub const DEPTH_MAX: u32 = 100;
 /// | `missing_key` | the dimension's key is missing, null or empty |
 /// | `wrong_type` | a value is not of its column's type |
 /// | `bad_time` | a time is not RFC 3339 |
-/// | `out_of_range` | a number or time that its type can't hold exactly, or a number beyond a double's range |
+/// | `out_of_range` | a number or time that its type can't hold, or a number beyond a double's range |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub enum Reason {

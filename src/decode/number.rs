@@ -8,7 +8,8 @@ const DIGITS_SAFE: usize = 300;
 
 /// The end of the JSON number that starts at `at`.
 ///
-/// A number beyond a double's range is a fault although the grammar allows it: readers of JSON disagree on it.
+/// A number beyond a double's range is a fault although the grammar allows it: readers of JSON disagree
+/// on it.
 #[inline]
 pub(super) fn number_end(document: &str, at: usize) -> Result<usize, Fault> {
     let bytes = document.as_bytes();

@@ -75,8 +75,11 @@ fn decoder(time_unit: TimeUnit, interner: &Arc<Interner>) -> EventDecoder {
     EventDecoder::new(&spec, &funnels, &layout, 3, Arc::clone(interner), true)
 }
 
-/// A batch of (key, value) records at the offsets 100, 101, …
-fn batch(records: &[(Option<&[u8]>, Option<&[u8]>)]) -> RawBatch {
+/// Key and value of a record.
+type KeyValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// A batch of records at the offsets 100, 101, …
+fn batch(records: &[KeyValue<'_>]) -> RawBatch {
     let mut batch = RawBatch { partition: 7, next: 100, ..RawBatch::default() };
     for (key, value) in records {
         let mut span = |bytes: &Option<&[u8]>| {
@@ -169,6 +172,11 @@ fn an_event_becomes_a_fact_and_a_row() {
     assert_eq!(letters[0].reason, Reason::MissingId);
     assert_eq!(letters[0].value.as_deref(), Some(&b"{}"[..]));
 
+    check_payload(&payload, first.time);
+}
+
+/// What the two events of the test above look like in Arrow.
+fn check_payload(payload: &RecordBatch, first_time: i64) {
     let names: Vec<_> =
         payload.schema().fields().iter().map(|field| field.name().clone()).collect();
     let columns = ["step", "amount", "price", "os", "paid", "seen"];
@@ -185,7 +193,7 @@ fn an_event_becomes_a_fact_and_a_row() {
         payload.column(1).as_string::<i32>().iter().flatten().collect::<Vec<_>>(),
         ["42", "42"]
     );
-    assert_eq!(payload.column(2).as_primitive::<TimestampMicrosecondType>().value(0), first.time);
+    assert_eq!(payload.column(2).as_primitive::<TimestampMicrosecondType>().value(0), first_time);
     assert_eq!(
         payload.column(3).as_string::<i32>().iter().flatten().collect::<Vec<_>>(),
         ["buy", "view"]

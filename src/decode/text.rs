@@ -43,8 +43,8 @@ pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The high bit of each special byte of `word`. A borrow may mark bytes above a special one too, never below:
-/// the lowest mark is right.
+/// The high bit of each special byte of `word`. A borrow may mark bytes above a special one too, never
+/// below: the lowest mark is right.
 #[inline(always)]
 fn specials(word: u64) -> u64 {
     let quote = word ^ QUOTES;
@@ -55,8 +55,8 @@ fn specials(word: u64) -> u64 {
     (quote | backslash | control) & HIGHS
 }
 
-/// Appends the content of the string whose first byte after the quote is `at` to `out`; returns the position
-/// behind its closing quote.
+/// Appends the content of the string whose first byte after the quote is `at` to `out`; returns the
+/// position behind its closing quote.
 #[inline(never)]
 pub(super) fn unescape(document: &str, mut at: usize, out: &mut String) -> Result<usize, Fault> {
     let bytes = document.as_bytes();
@@ -128,7 +128,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_plain_run_ends_at_the_first_special_byte(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn a_plain_run_ends_at_the_first_special_byte(
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
             let expected = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
             prop_assert_eq!(plain_end(&bytes, 0), expected.unwrap_or(bytes.len()));
         }

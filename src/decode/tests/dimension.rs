@@ -3,7 +3,7 @@
 use super::*;
 
 fn decode(
-    records: &[(Option<&[u8]>, Option<&[u8]>)],
+    records: &[KeyValue<'_>],
 ) -> (Vec<DimensionChange>, Vec<DeadLetter>, RecordBatch, Arc<Interner>) {
     let spec = DimensionSpec {
         name: "users".into(),
