@@ -8,11 +8,22 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::job::SourceSpec;
+
 pub mod cut;
 mod directory;
+mod kafka;
+mod kafka_client;
+mod kafka_gather;
+mod kafka_options;
+mod kafka_report;
+#[cfg(test)]
+mod kafka_tests;
 
 pub use cut::{Cut, CutError};
 pub use directory::{DirectorySource, Unfinished};
+pub use kafka::KafkaSource;
+pub use kafka_report::OffsetReporter;
 
 /// Kafka partition → offset of the next record to read.
 pub type Offsets = BTreeMap<i32, i64>;
@@ -125,4 +136,15 @@ pub enum SourceError {
     /// Anything else: a broker that stays away, a file that can't be read (exit code 1).
     #[error("{0}")]
     Failed(String),
+}
+
+/// Opens the source that a job file names.
+///
+/// Positions are checked before anything is read: [`SourceError::Loss`] where `options.saved` does not fit
+/// what is there, [`SourceError::Refused`] where there is nothing to read or no right to read it.
+pub fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
+    Ok(match spec {
+        SourceSpec::Directory(path) => Box::new(DirectorySource::open(path, options)?),
+        SourceSpec::Kafka(kafka) => Box::new(KafkaSource::open(kafka, options)?),
+    })
 }
