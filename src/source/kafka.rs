@@ -14,32 +14,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
-use tracing::{debug, warn};
 
-use super::kafka_client::{Client, describe};
-use super::kafka_gather::{Gather, Lent};
-use super::kafka_options::consumer_config;
+use self::client::Client;
+use self::gather::{Gather, Lent};
+use self::options::consumer_config;
+use self::places::Place;
 use super::{NO_TIMESTAMP, Offsets, OpenOptions, Poll, RawBatch, Source, SourceError};
 use crate::job::KafkaSpec;
 
+mod client;
+mod events;
+mod gather;
 mod headers;
+mod options;
 mod places;
+mod report;
 
-use places::Place;
+pub use report::OffsetReporter;
 
 /// The longest wait for a message before positions are looked at again.
 const WAIT: Duration = Duration::from_millis(10);
-/// How often a following source looks for new partitions and ends.
-const REFRESH_EVERY: Duration = Duration::from_secs(3);
-/// How long that may hold up reading.
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Messages between two looks at the clock.
 const MESSAGES_PER_LOOK: u32 = 4096;
-/// The same trouble is told once in this time.
-const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Reads one topic of a Kafka cluster.
 #[derive(Debug)]
@@ -56,7 +54,8 @@ pub struct KafkaSource {
     waiting: Option<Instant>,
     refreshed: Instant,
     messages: u32,
-    told: Option<(Instant, String)>,
+    /// When trouble was told last.
+    told: Option<Instant>,
 }
 
 impl KafkaSource {
@@ -142,103 +141,6 @@ impl KafkaSource {
         Some(Poll::Advanced { partition: partition as i32, next: place.next })
     }
 
-    /// What an event that is no message means.
-    fn absorb_error(&mut self, error: KafkaError) -> Result<(), SourceError> {
-        use RDKafkaErrorCode as Code;
-        let code = match error {
-            KafkaError::PartitionEOF(partition) => return self.absorb_end(partition),
-            KafkaError::MessageConsumptionFatal(code) => {
-                let why = self.client.last_error().unwrap_or_else(|| describe(code));
-                return Err(self.failed(&format!("librdkafka can't go on: {why}")));
-            }
-            other => other.rdkafka_error_code().unwrap_or(Code::Fail),
-        };
-        let reason = self.client.last_error().unwrap_or_else(|| describe(code));
-        match code {
-            Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
-                self.out_of_range()
-            }
-            Code::BadMessage
-            | Code::BadCompression
-            | Code::NotImplemented
-            | Code::InvalidMessage
-            | Code::MessageSizeTooLarge => {
-                // librdkafka would skip what it can't read.
-                Err(self.failed(&format!("records can't be read, and are not skipped: {reason}")))
-            }
-            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-                let patience = self.options.connect_timeout;
-                let count =
-                    self.client.ask(patience, |timeout| self.client.partition_count(timeout))?;
-                places::check_count(&self.client.topic, &self.positions(), count, false)
-            }
-            Code::Authentication | Code::SaslAuthenticationFailed if self.options.follow => {
-                self.tell(&reason);
-                Ok(())
-            }
-            Code::GroupAuthorizationFailed => {
-                debug!(topic = %self.client.topic, "no right to the consumer group, which is not needed to read");
-                Ok(())
-            }
-            code => {
-                self.client.refuse(code)?;
-                self.tell(&reason);
-                Ok(())
-            }
-        }
-    }
-
-    /// Tells people of trouble that librdkafka goes on trying to overcome, but not too often.
-    fn tell(&mut self, reason: &str) {
-        let known = |(at, told): &(Instant, String)| told == reason && at.elapsed() < TELL_EVERY;
-        if !self.told.as_ref().is_some_and(known) {
-            warn!(topic = %self.client.topic, error = reason, "trouble with kafka, trying again");
-            self.told = Some((Instant::now(), reason.to_owned()));
-        }
-    }
-
-    /// librdkafka reports the end of a partition: everything below has been handed out.
-    fn absorb_end(&mut self, partition: i32) -> Result<(), SourceError> {
-        self.absorb_positions();
-        self.waiting = None;
-        let place = self.places[partition as usize];
-        if self.options.follow || place.done {
-            return Ok(());
-        }
-        // The rest up to the end is compacted away, unless the log itself has become shorter.
-        let patience = self.options.connect_timeout;
-        let high = self.client.ask(patience, |timeout| {
-            self.client.limit(partition, partition + 1, Offset::End, timeout)
-        })?;
-        if high[&partition] < place.end {
-            return self.out_of_range();
-        }
-        self.places[partition as usize].next = place.end;
-        self.finish(partition)
-    }
-
-    /// Takes over the positions of librdkafka, which pass records that nobody sees.
-    fn absorb_positions(&mut self) {
-        for (partition, reached) in self.client.positions() {
-            let Some(place) = self.places.get_mut(partition as usize) else { continue };
-            if reached > place.next && !place.done {
-                place.next = if self.options.follow { reached } else { reached.min(place.end) };
-                self.waiting = None;
-            }
-        }
-    }
-
-    /// Ends the partitions whose position has reached their end.
-    fn finish_reached(&mut self) -> Result<(), SourceError> {
-        for partition in 0..self.places.len() {
-            let place = &self.places[partition];
-            if !self.options.follow && !place.done && place.next >= place.end {
-                self.finish(partition as i32)?;
-            }
-        }
-        Ok(())
-    }
-
     /// The end of a partition is reached: nothing more is fetched of it.
     fn finish(&mut self, partition: i32) -> Result<(), SourceError> {
         self.places[partition as usize].done = true;
@@ -247,92 +149,8 @@ impl KafkaSource {
         self.client.consumer.pause(&list).map_err(|error| self.failed(&error.to_string()))
     }
 
-    /// A position lies outside of the log: a loss, named, or where it was accepted the next position there is.
-    fn out_of_range(&mut self) -> Result<(), SourceError> {
-        let patience = self.options.connect_timeout;
-        let count = self.places.len() as i32;
-        let (low, high) =
-            self.client.ask(patience, |timeout| self.client.limits(count, timeout))?;
-        for partition in 0..count {
-            let limits = (low[&partition], high[&partition]);
-            let place = &mut self.places[partition as usize];
-            let accept_loss = self.options.accept_loss;
-            place.next = places::start(
-                &self.client.topic,
-                partition,
-                Some(place.next),
-                limits,
-                accept_loss,
-            )?;
-            place.end = place.end.min(limits.1);
-            place.told = place.told.min(place.next);
-        }
-        self.assign()
-    }
-
-    /// Looks for new partitions and for the ends of the known ones.
-    fn refresh(&mut self) -> Result<(), SourceError> {
-        let known = self.places.len();
-        let found = self.client.partition_count(REFRESH_TIMEOUT).and_then(|count| {
-            let low = self.client.limit(
-                known as i32,
-                count.max(known as i32),
-                Offset::Beginning,
-                REFRESH_TIMEOUT,
-            )?;
-            Ok((count, low, self.client.limit(0, count, Offset::End, REFRESH_TIMEOUT)?))
-        });
-        self.refreshed = Instant::now();
-        let (count, low, high) = match found {
-            Ok(found) => found,
-            Err(error) => {
-                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                if code != RDKafkaErrorCode::Authentication {
-                    self.client.refuse(code)?;
-                }
-                self.tell(&describe(code));
-                return Ok(());
-            }
-        };
-        places::check_count(&self.client.topic, &self.positions(), count, false)?;
-        for (place, high) in self.places.iter_mut().zip(high.values()) {
-            place.end = *high;
-        }
-        for (partition, low) in low {
-            warn!(topic = %self.client.topic, partition, offset = low, "new kafka partition, read from its beginning");
-            self.places.push(Place::new(low, high[&partition], false));
-        }
-        if self.places.len() > known {
-            let list = self.list(known, |_| true)?;
-            let assigned = self.client.consumer.incremental_assign(&list);
-            assigned.map_err(|error| self.failed(&error.to_string()))?;
-        }
-        Ok(())
-    }
-
     fn positions(&self) -> Offsets {
         (0..).zip(self.places.iter().map(|place| place.next)).collect()
-    }
-
-    /// Nothing is there to read: looks where it stands. An error where a bounded run waits in vain.
-    fn absorb_silence(&mut self) -> Result<(), SourceError> {
-        self.absorb_positions();
-        self.finish_reached()?;
-        let waited = self.waiting.get_or_insert_with(Instant::now).elapsed();
-        if !self.options.follow
-            && waited > self.options.connect_timeout
-            && !self.places.iter().all(|place| place.done)
-        {
-            return Err(self.client.gave_up(waited, "no records arrive, and no reason is known"));
-        }
-        Ok(())
-    }
-
-    fn refresh_if_due(&mut self) -> Result<(), SourceError> {
-        if self.options.follow && self.refreshed.elapsed() >= REFRESH_EVERY {
-            self.refresh()?;
-        }
-        Ok(())
     }
 }
 

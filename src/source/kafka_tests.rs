@@ -365,6 +365,7 @@ fn the_group_hears_of_offsets() {
     let begun = Instant::now();
     reporter.report(&Offsets::from([(0, 7)]));
     assert!(begun.elapsed() < Duration::from_secs(1), "nobody waits");
+    drop(reporter);
 
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &brokers).set("group.id", &topic.name);

@@ -13,17 +13,12 @@ use crate::job::SourceSpec;
 pub mod cut;
 mod directory;
 mod kafka;
-mod kafka_client;
-mod kafka_gather;
-mod kafka_options;
-mod kafka_report;
 #[cfg(test)]
 mod kafka_tests;
 
 pub use cut::{Cut, CutError};
 pub use directory::{DirectorySource, Unfinished};
-pub use kafka::KafkaSource;
-pub use kafka_report::OffsetReporter;
+pub use kafka::{KafkaSource, OffsetReporter};
 
 /// Kafka partition → offset of the next record to read.
 pub type Offsets = BTreeMap<i32, i64>;

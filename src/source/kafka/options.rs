@@ -6,7 +6,7 @@
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-use super::SourceError;
+use super::super::SourceError;
 use crate::job::KafkaSpec;
 
 /// Options that load or start foreign code.
@@ -38,11 +38,10 @@ const FIXED: [(&str, Option<&str>); 15] = [
 ];
 
 /// Defaults for reading much at a time, which a job file may change.
-const TUNED: [(&str, &str); 9] = [
+const TUNED: [(&str, &str); 8] = [
     ("enable.metrics.push", "false"),
     ("fetch.error.backoff.ms", "100"),
     ("fetch.max.bytes", "33554432"),
-    ("fetch.message.max.bytes", "4194304"),
     // Without this a full queue rests for a second.
     ("fetch.queue.backoff.ms", "5"),
     ("queued.max.messages.kbytes", "65536"),
@@ -71,7 +70,7 @@ pub(super) fn consumer_config(spec: &KafkaSpec) -> Result<ClientConfig, SourceEr
         config.set(key, value);
     }
     for (key, value) in &spec.options {
-        config.set(key_of(key), value);
+        config.set(key, value);
     }
     for (key, value) in FIXED {
         if let Some(value) = value {
@@ -98,14 +97,6 @@ pub(super) fn without_secrets(spec: &KafkaSpec, text: &str) -> String {
     values.retain(|value| value.len() >= 3);
     values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
     values.iter().fold(text.to_owned(), |text, value| text.replace(value, "***"))
-}
-
-/// The name that librdkafka uses for an option with two names: two entries would overrule each other.
-fn key_of(key: &str) -> &str {
-    match key {
-        "max.partition.fetch.bytes" => "fetch.message.max.bytes",
-        key => key,
-    }
 }
 
 fn check(spec: &KafkaSpec) -> Result<(), SourceError> {
@@ -167,7 +158,7 @@ mod tests {
 
     #[test]
     fn settings_that_positions_rest_on_are_there() {
-        let options = [("fetch.max.bytes", "1000000"), ("max.partition.fetch.bytes", "77")];
+        let options = [("fetch.max.bytes", "1000000")];
         let config = consumer_config(&spec(&options)).expect("fine");
         let expected = [
             ("auto.offset.reset", "error"),
@@ -180,7 +171,6 @@ mod tests {
             ("enable.partition.eof", "true"),
             ("queued.max.messages.kbytes", "65536"),
             ("fetch.max.bytes", "1000000"),
-            ("fetch.message.max.bytes", "77"),
             ("bootstrap.servers", "localhost:9092"),
         ];
         for (key, value) in expected {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::{NO_BYTES, RawBatch, RawRecord, Span};
+use super::super::{NO_BYTES, RawBatch, RawRecord, Span};
 
 /// A batch of this many bytes is full.
 const BATCH_BYTES: usize = 1 << 20;

@@ -2,8 +2,8 @@
 //!
 //! *Owns* the consumer and the last error that librdkafka reported. *Does not own* positions.
 //!
-//! librdkafka retries by itself and for ever; what it says meanwhile arrives as events on the consumer's queue
-//! and ends up in [`Context`]. Option values never show: every text of librdkafka is cleaned of them.
+//! librdkafka retries by itself and for ever; what it says meanwhile arrives as events on the consumer's
+//! queue and ends up in [`Context`]. Option values never show: every text of librdkafka is cleaned of them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::{debug, warn};
 
-use super::kafka_options::without_secrets;
-use super::{Offsets, SourceError};
+use super::super::{Offsets, SourceError};
+use super::options::without_secrets;
 use crate::job::KafkaSpec;
 
 /// One try of a question.
