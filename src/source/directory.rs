@@ -55,7 +55,7 @@ impl DirectorySource {
     /// Opens every partition of the folder `path` and checks the saved positions against the files.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<DirectorySource, SourceError> {
         let topic: Arc<str> = SourceSpec::Directory(path.to_owned()).topic().into();
-        let (found, ignored) = list(path)?;
+        let Listing { found, ignored } = list(path)?;
         for name in ignored {
             warn!(folder = %path.display(), file = name, "ignored: a partition is named N.jsonl");
         }
@@ -89,7 +89,8 @@ impl DirectorySource {
         }
         for line in &source.unfinished {
             let Unfinished { partition, offset, bytes } = *line;
-            warn!(topic = %source.topic, partition, offset, bytes, "last line has no newline yet: left unread");
+            let topic = &*source.topic;
+            warn!(topic, partition, offset, bytes, "last line has no newline yet: left unread");
         }
         Ok(source)
     }
@@ -105,8 +106,7 @@ impl DirectorySource {
         for file in &mut self.files {
             file.look(&self.topic)?;
         }
-        let (found, _) = list(&self.path)?;
-        for (partition, path) in found {
+        for (partition, path) in list(&self.path)?.found {
             if let Err(at) = self.files.binary_search_by_key(&partition, PartitionFile::partition) {
                 let mut file = PartitionFile::open(partition, path)?;
                 file.start_at(0, &self.topic, false)?;
@@ -161,8 +161,16 @@ fn rest(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// The partition files of a folder by number, and the names of everything else in it.
-fn list(path: &Path) -> Result<(Vec<(i32, PathBuf)>, Vec<String>), SourceError> {
+/// What is in a folder.
+#[derive(Debug, Default)]
+struct Listing {
+    /// The partition files by number.
+    found: Vec<(i32, PathBuf)>,
+    /// The names of everything else.
+    ignored: Vec<String>,
+}
+
+fn list(path: &Path) -> Result<Listing, SourceError> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
             SourceError::Refused(format!(
@@ -174,8 +182,7 @@ fn list(path: &Path) -> Result<(Vec<(i32, PathBuf)>, Vec<String>), SourceError> 
             SourceError::Failed(format!("can't read the source folder {}: {error}", path.display()))
         }
     };
-    let mut found = Vec::new();
-    let mut ignored = Vec::new();
+    let Listing { mut found, mut ignored } = Listing::default();
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -186,7 +193,7 @@ fn list(path: &Path) -> Result<(Vec<(i32, PathBuf)>, Vec<String>), SourceError> 
     }
     found.sort_unstable();
     ignored.sort_unstable();
-    Ok((found, ignored))
+    Ok(Listing { found, ignored })
 }
 
 /// The partition that a file name stands for: `N.jsonl`, with N as it is printed.

@@ -8,12 +8,17 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::job::SourceSpec;
+
 pub mod cut;
-pub mod feed;
 mod directory;
+mod kafka;
+#[cfg(test)]
+mod kafka_tests;
 
 pub use cut::{Cut, CutError};
 pub use directory::{DirectorySource, Unfinished};
+pub use kafka::{KafkaSource, OffsetReporter};
 
 /// Kafka partition → offset of the next record to read.
 pub type Offsets = BTreeMap<i32, i64>;
@@ -128,15 +133,13 @@ pub enum SourceError {
     Failed(String),
 }
 
-/// Opens a source.
-pub fn open(
-    spec: &crate::job::SourceSpec,
-    options: &OpenOptions,
-) -> Result<Box<dyn Source>, SourceError> {
-    match spec {
-        crate::job::SourceSpec::Directory(path) => {
-            Ok(Box::new(directory::DirectorySource::open(path, options)?))
-        }
-        crate::job::SourceSpec::Kafka(_) => Err(SourceError::Failed("no Kafka yet".to_owned())),
-    }
+/// Opens the source that a job file names.
+///
+/// Positions are checked before anything is read: [`SourceError::Loss`] where `options.saved` does not fit
+/// what is there, [`SourceError::Refused`] where there is nothing to read or no right to read it.
+pub fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Box<dyn Source>, SourceError> {
+    Ok(match spec {
+        SourceSpec::Directory(path) => Box::new(DirectorySource::open(path, options)?),
+        SourceSpec::Kafka(kafka) => Box::new(KafkaSource::open(kafka, options)?),
+    })
 }

@@ -39,14 +39,16 @@ fn open(path: &Path, options: &OpenOptions) -> DirectorySource {
     DirectorySource::open(path, options).expect("opens")
 }
 
-/// Partition, offset and value of a batch's records.
-fn lines(batch: &RawBatch) -> Vec<(i32, i64, String)> {
+/// Partition, offset and value of a record.
+type Line = (i32, i64, String);
+
+fn lines(batch: &RawBatch) -> Vec<Line> {
     let line = |span| String::from_utf8_lossy(batch.get(span).expect("a value")).into_owned();
     batch.records.iter().map(|r| (batch.partition, r.offset, line(r.value))).collect()
 }
 
 /// Reads to the end of a bounded source.
-fn read(source: &mut DirectorySource) -> Result<(Vec<(i32, i64, String)>, Offsets), SourceError> {
+fn read(source: &mut DirectorySource) -> Result<(Vec<Line>, Offsets), SourceError> {
     let mut all = Vec::new();
     let mut next = source.start();
     loop {

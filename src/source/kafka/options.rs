@@ -1,0 +1,190 @@
+//! What librdkafka is told: the settings that the source's promises rest on, and the options that a job file
+//! may not give.
+//!
+//! A job file is data. It must not load code into the process, nor change how positions are kept.
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+use super::super::SourceError;
+use crate::job::KafkaSpec;
+
+/// Options that load or start foreign code.
+const LOADS_CODE: [&str; 5] = [
+    "plugin.library.paths",
+    "sasl.kerberos.kinit.cmd",
+    "ssl.engine.id",
+    "ssl.engine.location",
+    "ssl.providers",
+];
+
+/// Settings that exact positions rest on; `None` where the value is no constant.
+const FIXED: [(&str, Option<&str>); 15] = [
+    ("allow.auto.create.topics", Some("false")),
+    ("auto.commit.enable", None),
+    ("auto.offset.reset", Some("error")),
+    ("bootstrap.servers", None),
+    ("check.crcs", Some("true")),
+    ("enable.auto.commit", Some("false")),
+    ("enable.auto.offset.store", Some("false")),
+    ("enable.partition.eof", Some("true")),
+    ("group.instance.id", None),
+    ("isolation.level", Some("read_committed")),
+    ("log.queue", None),
+    ("metadata.broker.list", None),
+    ("offset.store.method", None),
+    ("offset.store.path", None),
+    ("topic.blacklist", None),
+];
+
+/// Defaults for reading much at a time, which a job file may change.
+const TUNED: [(&str, &str); 8] = [
+    ("enable.metrics.push", "false"),
+    ("fetch.error.backoff.ms", "100"),
+    ("fetch.max.bytes", "33554432"),
+    // Without this a full queue rests for a second.
+    ("fetch.queue.backoff.ms", "5"),
+    ("queued.max.messages.kbytes", "65536"),
+    // The bound in bytes decides, not this one.
+    ("queued.min.messages", "1000000"),
+    ("reconnect.backoff.max.ms", "2000"),
+    ("topic.metadata.refresh.interval.ms", "30000"),
+];
+
+/// A fetch waits for this many bytes, but no longer than the time below.
+const FETCH_BYTES_MIN: &str = "65536";
+/// Bounds the latency of a following source.
+const FETCH_WAIT_MS_MAX: &str = "10";
+
+/// librdkafka assigns partitions only to members of a group; nothing is joined or committed under this name.
+const NO_GROUP: &str = "tidewater";
+
+/// The settings of a consumer for `spec`.
+pub(super) fn consumer_config(spec: &KafkaSpec) -> Result<ClientConfig, SourceError> {
+    check(spec)?;
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &spec.brokers).set("client.id", "tidewater");
+    config.set("group.id", NO_GROUP);
+    config.set("fetch.min.bytes", FETCH_BYTES_MIN).set("fetch.wait.max.ms", FETCH_WAIT_MS_MAX);
+    for (key, value) in TUNED {
+        config.set(key, value);
+    }
+    for (key, value) in &spec.options {
+        config.set(key, value);
+    }
+    for (key, value) in FIXED {
+        if let Some(value) = value {
+            config.set(key, value);
+        }
+    }
+    let debug = spec.options.contains_key("debug");
+    config.set_log_level(if debug { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Warning });
+    Ok(config)
+}
+
+/// The consumer group that the job names, if any.
+pub(super) fn group(spec: &KafkaSpec) -> Option<&str> {
+    spec.options.get("group.id").map(String::as_str).filter(|group| !group.is_empty())
+}
+
+/// `text` without any value that the job file gave as an option.
+pub(super) fn without_secrets(spec: &KafkaSpec, text: &str) -> String {
+    // What is quoted from these may be a part of the value.
+    if ["oauthbearer", "jaas"].iter().any(|word| text.contains(word)) {
+        return "an option of SASL was refused by librdkafka".into();
+    }
+    let mut values: Vec<&str> = spec.options.values().map(String::as_str).collect();
+    values.retain(|value| value.len() >= 3);
+    values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
+    values.iter().fold(text.to_owned(), |text, value| text.replace(value, "***"))
+}
+
+fn check(spec: &KafkaSpec) -> Result<(), SourceError> {
+    let refused = |why: String| Err(SourceError::Refused(format!("topic {}: {why}", spec.topic)));
+    if spec.brokers.trim().is_empty() {
+        return refused("no brokers are named: `brokers = \"host:port\"`".into());
+    }
+    if spec.brokers.contains('\0') || spec.topic.contains('\0') || spec.topic.is_empty() {
+        return refused(
+            "the name of the topic or of its brokers is empty or has a null character".into(),
+        );
+    }
+    for (key, value) in &spec.options {
+        let plain = key.trim().to_ascii_lowercase();
+        if LOADS_CODE.contains(&plain.as_str()) {
+            return refused(format!(
+                "the kafka option `{key}` can load code into the process: remove it"
+            ));
+        }
+        if FIXED.iter().any(|(fixed, _)| *fixed == plain) {
+            return refused(format!(
+                "the kafka option `{key}` is set by tidewater, since exact positions rest on it: remove it"
+            ));
+        }
+        if key.contains('\0') || value.contains('\0') {
+            return refused("a kafka option has a null character".into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn spec(options: &[(&str, &str)]) -> KafkaSpec {
+        let options: BTreeMap<_, _> =
+            options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        KafkaSpec { brokers: "localhost:9092".into(), topic: "events".into(), options }
+    }
+
+    #[test]
+    fn options_that_load_code_or_move_positions_are_refused() {
+        let fixed = FIXED.iter().map(|(key, _)| *key);
+        for key in
+            LOADS_CODE.into_iter().chain(fixed).chain([" ssl.providers", "PLUGIN.library.paths"])
+        {
+            match consumer_config(&spec(&[(key, "hidden-value")])) {
+                Err(SourceError::Refused(text)) => {
+                    assert!(text.contains(key) && text.contains("events"), "{text}");
+                    assert!(!text.contains("hidden-value"), "{text}");
+                }
+                other => panic!("{key}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn settings_that_positions_rest_on_are_there() {
+        let options = [("fetch.max.bytes", "1000000")];
+        let config = consumer_config(&spec(&options)).expect("fine");
+        let expected = [
+            ("auto.offset.reset", "error"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("isolation.level", "read_committed"),
+            ("check.crcs", "true"),
+            ("allow.auto.create.topics", "false"),
+            ("topic.metadata.refresh.interval.ms", "30000"),
+            ("enable.partition.eof", "true"),
+            ("queued.max.messages.kbytes", "65536"),
+            ("fetch.max.bytes", "1000000"),
+            ("bootstrap.servers", "localhost:9092"),
+        ];
+        for (key, value) in expected {
+            assert_eq!(config.get(key), Some(value), "{key}");
+        }
+    }
+
+    #[test]
+    fn values_of_options_never_show() {
+        let spec = spec(&[("sasl.password", "hunter2"), ("ssl.key.password", "hunter22")]);
+        let text = without_secrets(&spec, "failed with hunter22 and hunter2");
+        assert_eq!(text, "failed with *** and ***");
+        assert!(
+            !without_secrets(&spec, "bad sasl.oauthbearer.config at: unter2").contains("unter2")
+        );
+    }
+}
