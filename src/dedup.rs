@@ -52,7 +52,6 @@ pub fn dedup<'s>(
         drop(capabilities);
         move |frontiers| {
             input.for_each(|capability, facts| state.absorb(&capability, facts));
-            let open = open_epoch(&frontiers[0]);
             let mut parts_out = finished.activate();
             for (capability, parts) in state.finished() {
                 parts_out.session(&capability).give_iterator(parts.into_iter());

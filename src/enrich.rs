@@ -29,7 +29,7 @@ use crate::funnel::Funnel;
 use crate::groups::DimensionGroups;
 use crate::hydrate::{Hydration, rows_layout, steps_layout};
 use crate::model::hash::owner;
-use crate::model::{Commit, DimensionChange, Epoch, Fact, Symbol};
+use crate::model::{Commit, DimensionChange, Epoch, Fact};
 use crate::offload::Mailbox;
 use crate::sink::{Finished, Verdict};
 use crate::state::SlabMeta;

@@ -1,6 +1,5 @@
 //! tidewater: Kafka topics in, exact Apache Iceberg tables out.
 
-pub mod cli;
 pub mod job;
 pub mod model;
 pub mod source;

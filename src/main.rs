@@ -1,15 +1,33 @@
-//! tidewater.
+//! The binary: sets up what belongs to a whole process, and leaves the rest to `cli`.
+
+use std::process::ExitCode;
 
 use clap::Parser;
-use mimalloc as _;
-use tidewater::cli::generate;
+use tidewater::cli::{Cli, exit_code};
 
-#[derive(Debug, Parser)]
-enum Cli {
-    Generate(generate::Args),
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    stop_at_panics();
+    let cli = Cli::parse();
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
 }
 
-fn main() -> anyhow::Result<()> {
-    let Cli::Generate(args) = Cli::parse();
-    generate::run(&args)
+/// A panic on any thread ends the process at once: a worker that is gone would leave the others waiting for ever.
+fn stop_at_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("a thread");
+        eprintln!("error: {message}{place} [{name}]; the last commit stands, run again to go on");
+        std::process::exit(1);
+    }));
 }

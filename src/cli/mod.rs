@@ -1,3 +1,92 @@
 //! What was typed: one module for each verb.
 
 pub mod generate;
+pub mod run;
+pub mod validate;
+
+use clap::{Parser, Subcommand};
+
+use crate::driver::Refused;
+use crate::generate::OptionsError;
+use crate::job::JobError;
+use crate::lake::catalog::CommitError;
+use crate::sink::{CommitterError, StoredError};
+use crate::source::SourceError;
+use crate::state::StateError;
+use crate::symbols::SymbolsError;
+
+/// Kafka topics in, exact Apache Iceberg tables out.
+///
+/// A job file says where records come from, what they mean, and which tables to maintain. `run` reads what is new
+/// and commits all tables at once, with the offsets they stand for; run it again and it goes on from there.
+///
+/// Exit codes: 0 done; 1 failed; 2 the command line or the job file is wrong; 3 refused, because going on would
+/// not be safe.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Generate(generate::Args),
+    Run(run::Args),
+    Validate(validate::ValidateArgs),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub fn run(self) -> anyhow::Result<()> {
+        tell_on_stderr();
+        match self.verb {
+            Verb::Generate(args) => generate::run(&args),
+            Verb::Run(args) => run::run(&args),
+            Verb::Validate(args) => validate::run(&args, &mut std::io::stdout().lock()),
+        }
+    }
+}
+
+/// Log lines go to standard error; `TIDEWATER_LOG` says which (`warn` unless set).
+fn tell_on_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TIDEWATER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+/// The exit code of an error, by its kind.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let is_wrong_input = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<JobError>() || cause.is::<OptionsError>()
+    };
+    if error.chain().any(is_wrong_input) {
+        return 2;
+    }
+    if error.chain().any(is_refusal) { 3 } else { 1 }
+}
+
+/// True for what would not be safe to go on with.
+fn is_refusal(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let refused_commit = |error: &CommitError| {
+        use CommitError::{CommitMoved, Exists, Fenced, TableChanged};
+        matches!(error, TableChanged { .. } | Fenced { .. } | CommitMoved { .. } | Exists { .. })
+    };
+    let refused_source =
+        |error: &SourceError| matches!(error, SourceError::Loss(_) | SourceError::Refused(_));
+    let refused_state =
+        |error: &StateError| matches!(error, StateError::Damaged { .. } | StateError::Missing { .. });
+    cause.is::<Refused>()
+        || cause.is::<StoredError>()
+        || matches!(cause.downcast_ref(), Some(SymbolsError::Damaged { .. }))
+        || cause.downcast_ref().is_some_and(refused_source)
+        || cause.downcast_ref().is_some_and(refused_state)
+        || cause.downcast_ref().is_some_and(refused_commit)
+        || matches!(cause.downcast_ref(), Some(CommitterError::Commit(error)) if refused_commit(error))
+        || matches!(cause.downcast_ref(), Some(CommitterError::State(error)) if refused_state(error))
+}

@@ -6,7 +6,6 @@
 //! *Owns* the positions of all sources in this run. *Backpressure* is one number: nothing is read while
 //! [`STEPS_IN_FLIGHT_MAX`] epochs are open.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -305,6 +304,3 @@ impl Pacing {
         }
     }
 }
-
-/// Positions by role, for reports.
-pub type Positions = BTreeMap<Role, Offsets>;

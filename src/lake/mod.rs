@@ -23,6 +23,7 @@ pub mod catalog;
 pub mod data_file;
 pub mod maintain;
 pub mod manifests;
+pub(crate) mod metadata_file;
 pub mod metrics;
 pub mod names;
 pub mod parquet;

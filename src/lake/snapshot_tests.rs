@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::lake::data_file::FilePartition;
+use crate::lake::metadata_file;
 use crate::lake::read::live_files;
 use crate::lake::schema::Partitioning;
 use crate::lake::testing::{Bench, origin, spec};
@@ -179,4 +180,27 @@ fn a_discarded_commit_leaves_nothing_and_can_be_staged_again() {
     bench.apply(&change);
     check_reload(&bench);
     assert_eq!(change.origin, origin(1));
+}
+
+#[test]
+fn equal_metadata_gives_equal_bytes_with_snapshots_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = bench(&folder);
+    for commit in 0..8_i64 {
+        let file = bench.file(commit..commit + 1, None);
+        let change = bench.change(vec![file], Vec::new());
+        bench.apply(&change);
+    }
+    let bytes = |table: &LoadedTable, gzip| metadata_file::encode(&table.metadata, gzip).unwrap();
+    for gzip in [false, true] {
+        assert_eq!(bytes(&bench.reload(), gzip), bytes(&bench.table, gzip));
+    }
+    let json: serde_json::Value = serde_json::from_slice(&bytes(&bench.table, false)).unwrap();
+    let numbers: Vec<i64> = json["snapshots"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["sequence-number"].as_i64().unwrap())
+        .collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
 }

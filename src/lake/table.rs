@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use futures::executor::block_on;
 use iceberg::spec::{FormatVersion, ManifestFile, ManifestList, Snapshot, TableMetadata};
-use iceberg::{Error, ErrorKind, MetadataLocation};
+use iceberg::{Error, ErrorKind};
 
 use super::manifests::{self, LiveEntry};
+use super::metadata_file;
 use super::names::Origin;
 use super::schema::{SchemaError, TableSpec};
 use super::storage::{StorageError, Store};
@@ -142,9 +143,9 @@ impl LoadedTable {
         let wrap = self.iceberg_error("write its metadata");
         let codec = metadata.metadata_compression_codec().map_err(&wrap)?;
         let gzip = codec.suffix().map_err(&wrap)? == ".gz";
+        let bytes = metadata_file::encode(metadata, gzip).map_err(&wrap)?;
         let location = origin.metadata(metadata.location(), version, gzip);
-        let parsed: MetadataLocation = location.parse().map_err(&wrap)?;
-        block_on(metadata.write_to(store.io(), &parsed)).map_err(&wrap)?;
+        store.write_new(&location, &bytes)?;
         Ok(location)
     }
 }

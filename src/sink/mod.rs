@@ -28,5 +28,5 @@ pub use current_rows::CurrentShape;
 pub use events::{Payload, Verdict, events};
 pub use finished::{Counts, Finished, Leaf, TableIndex};
 pub use gather::{CommitParts, gather};
-pub use stored::{Stored, StoredTable};
+pub use stored::{Stored, StoredError, StoredTable};
 pub use tables::{TableDef, TableSet};

@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::job::SourceSpec;
 
 pub mod cut;
+pub mod feed;
 mod directory;
 mod kafka;
 #[cfg(test)]

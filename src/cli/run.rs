@@ -1,0 +1,191 @@
+//! `tidewater run`: runs a job, shows how far it is, and reports what it did.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+
+use crate::driver::{self, Controls, Report, RunOptions, State};
+use crate::job;
+use crate::model::Commit;
+
+/// How often progress is shown on a terminal, and in plain lines.
+const REDRAW: Duration = Duration::from_millis(200);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Run a job: read what is new, and commit all tables at once.
+///
+/// Reads to the end of the input as it stood at the start, and exits; with --follow it stays and commits
+/// every commit_interval until it is interrupted, which ends it at a commit.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The job file
+    pub job: PathBuf,
+    /// Worker threads [default: one for each core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// Stay, and go on when the sources have more
+    #[arg(long)]
+    pub follow: bool,
+    /// Read on where the source has lost records since the last commit; what is lost stays lost
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// How long to try a broker that does not answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub connect_timeout: u64,
+    /// Records of an epoch, the unit of work inside a commit
+    #[arg(long, value_name = "RECORDS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub step_records: u64,
+    /// Records after which a commit closes, whatever commit_interval says
+    #[arg(long, value_name = "RECORDS", default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub commit_records: u64,
+    /// Memory for event ids; beyond it they are looked up on disk
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    pub dedup_memory: usize,
+    /// Memory for users and their rows; beyond it they are read from disk again
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    pub user_memory: usize,
+    /// How the report is printed
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Runs the job of `args`.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let job = job::load(&args.job)?;
+    let report = run_job(job, &options(args))?;
+    let mut out = std::io::stdout().lock();
+    match args.output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string(&report)?),
+        Output::Text => write!(out, "{}", describe(&report)),
+    }
+    .context("cannot write the report")
+}
+
+fn options(args: &Args) -> RunOptions {
+    let defaults = RunOptions::default();
+    RunOptions {
+        workers: args.workers.map_or(defaults.workers, usize::from),
+        follow: args.follow,
+        accept_loss: args.accept_loss,
+        connect_timeout: Duration::from_secs(args.connect_timeout),
+        step_records: args.step_records,
+        commit_records: args.commit_records,
+        dedup_bytes_max: args.dedup_memory << 20,
+        users_bytes_max: args.user_memory << 20,
+        ..defaults
+    }
+}
+
+/// Runs a job with progress on standard error; an interrupt ends it at a commit.
+pub fn run_job(job: job::Job, options: &RunOptions) -> anyhow::Result<Report> {
+    let controls = Controls::default();
+    stop_at_interrupt(&controls.stop)?;
+    let (ended, end) = mpsc::channel::<()>();
+    let watched = controls.clone();
+    let follow = options.follow;
+    let shown = std::thread::Builder::new()
+        .name("progress".to_owned())
+        .spawn(move || show_progress(&watched, &end, follow))
+        .context("cannot start the thread that shows progress")?;
+    let report = driver::run(job, options, &controls);
+    drop(ended);
+    shown.join().ok();
+    report
+}
+
+/// The first signal ends the run at a commit, the second one at once.
+fn stop_at_interrupt(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let stop = Arc::clone(stop);
+    ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        tracing::warn!("stopping at the next commit; once more stops at once");
+    })
+    .context("cannot listen for signals")
+}
+
+fn show_progress(controls: &Controls, end: &mpsc::Receiver<()>, follow: bool) {
+    let terminal = std::io::stderr().is_terminal();
+    let bar = terminal.then(|| {
+        let style = ProgressStyle::with_template("{spinner} {msg}");
+        ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+    });
+    let started = Instant::now();
+    let mut last = (Instant::now(), State::default());
+    let interval = if terminal { REDRAW } else { LINE_INTERVAL };
+    while end.recv_timeout(interval) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let Some(progress) = controls.progress.get() else { continue };
+        let now = progress.now();
+        let seconds = last.0.elapsed().as_secs_f64().max(1e-3);
+        let rate = (now.records.saturating_sub(last.1.records)) as f64 / seconds;
+        let line = progress_line(&now, rate, follow);
+        match &bar {
+            Some(bar) => {
+                bar.set_message(line);
+                bar.tick();
+            }
+            None => eprintln!("{:>6.1} s  {line}", started.elapsed().as_secs_f64()),
+        }
+        last = (Instant::now(), now);
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+}
+
+fn progress_line(state: &State, rate: f64, follow: bool) -> String {
+    let step = state.open_epoch - Commit::of(state.open_epoch).first_epoch();
+    let behind = if follow { String::new() } else { format!(", {} to read", HumanCount(state.lag)) };
+    format!(
+        "{} records, {} ({}/s){behind}, epoch {}.{step}, commit {}",
+        HumanCount(state.records),
+        HumanBytes(state.bytes),
+        HumanCount(rate as u64),
+        Commit::of(state.open_epoch),
+        state.commit,
+    )
+}
+
+/// The report for people.
+pub fn describe(report: &Report) -> String {
+    let mut text = format!(
+        "{}: commit {} ({} in this run, incarnation {})\n",
+        report.job, report.commit, report.commits, report.incarnation
+    );
+    text += &format!(
+        "  {} event records in {:.2} s ({}/s): {} events, {} duplicates ({} conflicts), {} dead letters\n",
+        HumanCount(report.records),
+        report.seconds,
+        HumanCount(report.events_per_second as u64),
+        HumanCount(report.events),
+        HumanCount(report.duplicates),
+        HumanCount(report.conflicts),
+        HumanCount(report.dead_letters),
+    );
+    text += &format!(
+        "  {} dimension records, {} changes of current rows, {} of memory at most\n",
+        HumanCount(report.dimension_records),
+        HumanCount(report.changes),
+        HumanBytes(report.peak_rss_bytes),
+    );
+    for (name, table) in &report.tables {
+        text += &format!("  {name}: {} rows\n", HumanCount(table.rows));
+    }
+    text
+}
