@@ -2,6 +2,7 @@
 
 pub mod generate;
 pub mod run;
+pub mod show;
 pub mod validate;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,7 @@ pub struct Cli {
 enum Verb {
     Generate(generate::Args),
     Run(run::Args),
+    Show(show::Args),
     Validate(validate::ValidateArgs),
 }
 
@@ -43,6 +45,7 @@ impl Cli {
         match self.verb {
             Verb::Generate(args) => generate::run(&args),
             Verb::Run(args) => run::run(&args),
+            Verb::Show(args) => show::run(&args),
             Verb::Validate(args) => validate::run(&args, &mut std::io::stdout().lock()),
         }
     }
@@ -63,7 +66,9 @@ fn tell_on_stderr() {
 /// The exit code of an error, by its kind.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     let is_wrong_input = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<JobError>() || cause.is::<OptionsError>()
+        cause.is::<JobError>()
+            || cause.is::<OptionsError>()
+            || cause.downcast_ref().is_some_and(show::ShowError::is_wrong_input)
     };
     if error.chain().any(is_wrong_input) {
         return 2;
