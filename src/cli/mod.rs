@@ -1,5 +1,6 @@
 //! What was typed: one module for each verb.
 
+pub mod demo;
 pub mod generate;
 pub mod run;
 pub mod show;
@@ -32,6 +33,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::Args),
     Generate(generate::Args),
     Run(run::Args),
     Show(show::Args),
@@ -43,6 +45,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         tell_on_stderr();
         match self.verb {
+            Verb::Demo(args) => demo::run(&args),
             Verb::Generate(args) => generate::run(&args),
             Verb::Run(args) => run::run(&args),
             Verb::Show(args) => show::run(&args),
@@ -68,6 +71,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let is_wrong_input = |cause: &(dyn std::error::Error + 'static)| {
         cause.is::<JobError>()
             || cause.is::<OptionsError>()
+            || cause.downcast_ref().is_some_and(demo::DemoError::is_wrong_input)
             || cause.downcast_ref().is_some_and(show::ShowError::is_wrong_input)
     };
     if error.chain().any(is_wrong_input) {

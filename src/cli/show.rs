@@ -19,7 +19,8 @@ use crate::lake::table::LoadedTable;
 use crate::model::Commit;
 use crate::sink::Stored;
 use rows::{TableRows, commit_of};
-use text::{add_rows, csv_line, is_number, people_table, write_csv, write_json};
+pub(super) use text::add_rows;
+use text::{csv_line, is_number, people_table, write_csv, write_json};
 
 /// Rows shown to people who do not say how many.
 const PEOPLE_ROWS: u64 = 20;
@@ -248,7 +249,7 @@ fn first_rows(batch: &RecordBatch, limit: u64) -> RecordBatch {
     batch.slice(0, batch.num_rows().min(limit))
 }
 
-fn table_of(batch: &RecordBatch) -> Table {
+pub(super) fn table_of(batch: &RecordBatch) -> Table {
     let schema = batch.schema();
     let names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
     let right = schema.fields().iter().map(|field| is_number(field.data_type()));

@@ -97,12 +97,12 @@ pub(in crate::cli) fn people_table<S: AsRef<str>>(headers: &[S], right: &[bool])
 }
 
 /// Whether values of this type are numbers.
-pub(in crate::cli) fn is_number(kind: &DataType) -> bool {
+pub(super) fn is_number(kind: &DataType) -> bool {
     matches!(kind, DataType::Int32 | DataType::Int64 | DataType::Decimal128(..))
 }
 
 /// Adds the rows of a batch to a table for people.
-pub(super) fn add_rows(table: &mut Table, batch: &RecordBatch) -> Result<(), ArrowError> {
+pub(in crate::cli) fn add_rows(table: &mut Table, batch: &RecordBatch) -> Result<(), ArrowError> {
     let columns = columns_of(batch, Look::Short)?;
     for row in 0..batch.num_rows() {
         let cell = |column: &ColumnText<'_>| column.cell(row).unwrap_or_else(|| "NULL".to_owned());
