@@ -8,6 +8,8 @@
 
 use crate::aggregate::{self, RowKey};
 use crate::enrich::Tables;
+use crate::ids;
+use crate::job::{FactLayout, Job};
 use crate::model::{DimensionChange, Fact};
 use crate::state::{Layout, Reader, SlabMeta, StateError};
 use crate::users::{self, UserIndex};
@@ -31,6 +33,16 @@ pub fn rows_layout(name: &str, width: usize) -> Layout {
 pub fn steps_layout(name: &str) -> Layout {
     let width = crate::funnel::WIDTH;
     Layout { collection: format!("steps.{name}"), width, key: width, filter: 1 }
+}
+
+/// The layouts of all collections of a job.
+pub fn all_layouts(job: &Job, layout: &FactLayout) -> Vec<Layout> {
+    let mut layouts = vec![ids::layout(), users::layout()];
+    for (spec, place) in job.aggregates.iter().zip(&layout.aggregates) {
+        layouts.push(rows_layout(&spec.name, aggregate::row_width(&place.sums)));
+    }
+    layouts.extend(job.funnels.iter().map(|spec| steps_layout(&spec.name)));
+    layouts
 }
 
 impl Hydration {

@@ -77,8 +77,8 @@ impl WorkerContext {
         generation: u64,
         words: Vec<u64>,
     ) -> Option<SlabMeta> {
-        let mut rows: Vec<&[u64]> = words.chunks_exact(layout.width).collect();
-        rows.sort_unstable_by(|a, b| a[..layout.key].cmp(&b[..layout.key]));
+        let order = sorted_rows(&words, layout);
+        let rows = order.iter().map(|(_, row)| &words[*row as usize * layout.width..][..layout.width]);
         let origin =
             state::Origin::of_commit(self.incarnation.0, self.worker, commit.0, generation);
         let options = WriteOptions::default();
@@ -104,6 +104,19 @@ impl WorkerContext {
             self.committer.send(parts).ok();
         }
     }
+}
+
+/// The order of rows by key: each row's first key word and its number.
+fn sorted_rows(words: &[u64], layout: &Layout) -> Vec<(u64, u32)> {
+    let firsts = words.iter().step_by(layout.width).zip(0_u32..);
+    let mut order: Vec<(u64, u32)> = firsts.map(|(first, row)| (*first, row)).collect();
+    // The first word decides nearly always, and lies in the pair: only ties look at the rows.
+    order.sort_unstable();
+    let key = |row: u32| &words[row as usize * layout.width..][..layout.key];
+    for equal in order.chunk_by_mut(|a, b| a.0 == b.0).filter(|equal| equal.len() > 1) {
+        equal.sort_unstable_by(|a, b| key(a.1).cmp(key(b.1)));
+    }
+    order
 }
 
 /// The first error of a run. Once it is set nothing is committed any more.

@@ -1,7 +1,9 @@
 //! What was typed: one module for each verb.
 
+pub mod demo;
 pub mod generate;
 pub mod run;
+pub mod show;
 pub mod validate;
 
 use clap::{Parser, Subcommand};
@@ -31,8 +33,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::Args),
     Generate(generate::Args),
     Run(run::Args),
+    Show(show::Args),
     Validate(validate::ValidateArgs),
 }
 
@@ -41,8 +45,10 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         tell_on_stderr();
         match self.verb {
+            Verb::Demo(args) => demo::run(&args),
             Verb::Generate(args) => generate::run(&args),
             Verb::Run(args) => run::run(&args),
+            Verb::Show(args) => show::run(&args),
             Verb::Validate(args) => validate::run(&args, &mut std::io::stdout().lock()),
         }
     }
@@ -63,7 +69,10 @@ fn tell_on_stderr() {
 /// The exit code of an error, by its kind.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     let is_wrong_input = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<JobError>() || cause.is::<OptionsError>()
+        cause.is::<JobError>()
+            || cause.is::<OptionsError>()
+            || cause.downcast_ref().is_some_and(demo::DemoError::is_wrong_input)
+            || cause.downcast_ref().is_some_and(show::ShowError::is_wrong_input)
     };
     if error.chain().any(is_wrong_input) {
         return 2;

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
@@ -19,7 +20,11 @@ use crate::model::{Commit, Incarnation, Interner};
 use crate::sink::{Stored, TableSet};
 use crate::source::feed::Role;
 use crate::source::{self, OpenOptions, Source};
+use crate::state;
 use crate::symbols;
+
+/// A slab without a commit may be deleted when it is this old.
+const ORPHAN_AGE_MIN: Duration = Duration::from_secs(3600);
 
 /// A run that would not be safe. Exit code 3.
 #[derive(Debug, Error)]
@@ -122,6 +127,7 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<Opene
     let sources = open_sources(job, options, &stored)?;
     let interner = Arc::new(Interner::default());
     symbols::load(&lake.state, &stored.symbols, &interner)?;
+    collect_orphans(job, &stored, catalog.path());
     let incarnation = Incarnation(catalog.begin_run(&job.name)?.incarnation);
     let mut opened = Opened {
         catalog,
@@ -141,6 +147,16 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<Opene
         load_tables(job, &mut opened)?;
     }
     Ok(opened)
+}
+
+/// Deletes slabs that no commit refers to. What can't be deleted now is tried again by the next run.
+fn collect_orphans(job: &Job, stored: &Stored, catalog: &Path) {
+    let Some(horizon) = SystemTime::now().checked_sub(ORPHAN_AGE_MIN) else { return };
+    let live = stored.slabs.files();
+    if let Err(error) = state::collect_orphans(&job.lake.state, &live, u64::MAX, horizon) {
+        let catalog = catalog.display();
+        tracing::warn!(%catalog, %error, "superseded state files stay behind");
+    }
 }
 
 fn take_lock(job: &Job) -> anyhow::Result<File> {

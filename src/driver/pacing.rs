@@ -123,11 +123,16 @@ impl Pacing {
         }
     }
 
-    /// Runs to the end. Dropping the feeds afterwards ends the workers.
+    /// Runs to the end. The end of the feeds ends the workers.
     pub fn run(mut self) {
         let paced = self.read_dimension().and_then(|()| self.read_all());
         if paced.is_ok() || !self.failure.happened() {
             self.close_commit();
+        }
+        for Outlet { feed, wake } in self.outlets {
+            // In this order: a worker that is woken must find its feed ended.
+            drop(feed);
+            wake.activate().ok();
         }
     }
 

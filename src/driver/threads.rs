@@ -16,10 +16,11 @@ use super::progress::Progress;
 use crate::clock::SystemClock;
 use crate::dataflow;
 use crate::groups::no_version;
+use crate::hydrate::all_layouts;
 use crate::job::{FactLayout, Job};
 use crate::model::Epoch;
 use crate::offload::Lane;
-use crate::sink::{Committer, CommitParts, Counts, Cuts};
+use crate::sink::{CommitParts, Committer, Counts, Cuts, Merger};
 use crate::source::feed::{Feed, Role};
 use crate::source::{Poll, Source};
 use crate::worker::{Failure, WorkerContext};
@@ -73,6 +74,10 @@ pub(super) fn run(
         start,
     );
     let pacing = spawn("pacing".to_owned(), move || pacing.run())?;
+    let layout = FactLayout::new(&job.events, &job.aggregates, &job.funnels)?;
+    let layouts = all_layouts(job, &layout);
+    let mut merger = Merger::new(job.lake.state.clone(), opened.incarnation, layouts);
+    merger.start(&opened.stored.slabs);
     let committer = Committer {
         job: Arc::clone(job),
         tables: opened.tables,
@@ -84,7 +89,7 @@ pub(super) fn run(
         store: opened.store,
         interner: opened.interner,
         clock: Arc::new(SystemClock),
-        merged: Vec::new(),
+        merger,
     };
     // The committer has the thread of the caller.
     let finished = commit_all(committer, &parts_queue, &cuts_queue, &failure, progress);

@@ -16,6 +16,7 @@ use thiserror::Error;
 use super::cuts::{CutRow, cut_rows};
 use super::finished::{Counts, Finished, Leaf, TableIndex};
 use super::gather::CommitParts;
+use super::merger::Merger;
 use super::stored::Stored;
 use super::tables::TableSet;
 use crate::clock::Clock;
@@ -117,8 +118,8 @@ pub struct Committer {
     pub interner: Arc<Interner>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// Results of slab merges that wait for a commit: what was merged, and into what.
-    pub merged: Vec<(Vec<SlabMeta>, SlabMeta)>,
+    /// Merges slabs beside the run.
+    pub merger: Merger,
 }
 
 /// The parts of a commit, sorted out.
@@ -180,6 +181,7 @@ impl Committer {
         self.swap(&staged, &stored)?;
         self.stored = stored;
         self.commit = expected;
+        self.merger.start(&self.stored.slabs);
         for (table, staged) in staged {
             let Staged { table: loaded, garbage, .. } = staged;
             self.delete_expired(&loaded, &garbage);
@@ -299,7 +301,7 @@ impl Committer {
         for slab in &sorted.slabs {
             stored.slabs.add(slab.clone())?;
         }
-        for (merged, slab) in std::mem::take(&mut self.merged) {
+        if let Some((merged, slab)) = self.merger.take()? {
             stored.slabs.replace(&merged, slab)?;
         }
         for (generation, ids) in &sorted.generations {

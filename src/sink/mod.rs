@@ -17,6 +17,7 @@ mod cuts;
 mod events;
 mod finished;
 mod gather;
+mod merger;
 mod stored;
 mod tables;
 
@@ -28,5 +29,6 @@ pub use current_rows::CurrentShape;
 pub use events::{Payload, Verdict, events};
 pub use finished::{Counts, Finished, Leaf, TableIndex};
 pub use gather::{CommitParts, gather};
+pub use merger::Merger;
 pub use stored::{Stored, StoredError, StoredTable};
 pub use tables::{TableDef, TableSet};
