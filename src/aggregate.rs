@@ -146,8 +146,12 @@ impl Aggregate {
             Some(row) => (row, false),
             None => (self.add(user, &key), true),
         };
-        let group =
-            GroupKey { table: self.table, window: key.window, event: key.group, dimension: group.0 };
+        let group = GroupKey {
+            table: self.table,
+            window: key.window,
+            event: key.group,
+            dimension: group.0,
+        };
         let delta = changes.entry(group, self.layout.sums.len());
         delta.count += 1;
         delta.users += i64::from(first);
@@ -210,8 +214,7 @@ impl Aggregate {
 
     fn contribute(&self, row: u32, group: Symbol, sign: i64, changes: &mut Changes) {
         let row = self.row(row);
-        let key =
-            GroupKey { table: self.table, window: row[1], event: row[2], dimension: group.0 };
+        let key = GroupKey { table: self.table, window: row[1], event: row[2], dimension: group.0 };
         let delta = changes.entry(key, self.layout.sums.len());
         delta.count += sign * row[COUNT] as i64;
         delta.users += sign;
@@ -231,7 +234,10 @@ impl Aggregate {
 
     fn add(&mut self, user: UserIndex, key: &RowKey) -> u32 {
         let row = self.next.len() as u32;
-        assert!(row != END, "a worker holds at most 2^32 - 1 rows of an aggregate; use more workers");
+        assert!(
+            row != END,
+            "a worker holds at most 2^32 - 1 rows of an aggregate; use more workers"
+        );
         let user = user.0 as usize;
         if self.heads.len() <= user {
             self.heads.resize(user + 1, END);

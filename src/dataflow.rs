@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
+use timely::dataflow::Scope;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::{Concatenate, Probe};
-use timely::dataflow::Scope;
 use timely::scheduling::SyncActivator;
 
 use crate::dedup::dedup;
@@ -25,19 +25,14 @@ pub struct Built {
 }
 
 /// Builds the dataflow of a job.
-pub fn build(
-    scope: Scope<'_, Epoch>,
-    feed: Receiver<Feed>,
-    context: &Arc<WorkerContext>,
-) -> Built {
+pub fn build(scope: Scope<'_, Epoch>, feed: Receiver<Feed>, context: &Arc<WorkerContext>) -> Built {
     let tables = &context.tables;
     let input = ingest(scope, feed, context);
     let unique = dedup(input.facts, context);
     let enriched = enrich(unique.facts, input.versions, context);
     let changes = current(enriched.changes, context);
     let letters = append("dead_letters", input.letters, tables.dead_letters(), context);
-    let mut finished =
-        vec![input.finished, unique.finished, enriched.finished, changes, letters];
+    let mut finished = vec![input.finished, unique.finished, enriched.finished, changes, letters];
     if let Some(table) = tables.versions() {
         finished.push(append("versions", input.version_rows, table, context));
     }

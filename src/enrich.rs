@@ -278,7 +278,12 @@ impl State {
             }
         }
         if self.context.job.lake.events {
-            verdicts.push(Verdict { worker: fact.worker, batch: fact.batch, row: fact.row, columns });
+            verdicts.push(Verdict {
+                worker: fact.worker,
+                batch: fact.batch,
+                row: fact.row,
+                columns,
+            });
         }
     }
 
@@ -302,9 +307,9 @@ impl State {
         let fresh = self.take_fresh();
         let context = Arc::clone(&self.context);
         self.context.lane.submit(&self.mailbox, move || {
-            let slabs = fresh.into_iter().filter_map(|rows| {
-                context.write_slab(&rows.layout, commit, 0, rows.words)
-            });
+            let slabs = fresh
+                .into_iter()
+                .filter_map(|rows| context.write_slab(&rows.layout, commit, 0, rows.words));
             (commit, slabs.map(Finished::Slab).collect())
         });
         if self.tables.bytes() > self.context.users_bytes_max {

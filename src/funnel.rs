@@ -144,12 +144,8 @@ impl Funnel {
     }
 
     fn count(&self, step: u8, group: Symbol, sign: i64, changes: &mut Changes) {
-        let key = GroupKey {
-            table: self.table,
-            window: u64::from(step),
-            event: 0,
-            dimension: group.0,
-        };
+        let key =
+            GroupKey { table: self.table, window: u64::from(step), event: 0, dimension: group.0 };
         let delta = changes.entry(key, 0);
         delta.count += sign;
         delta.users += sign;

@@ -53,7 +53,9 @@ impl Hydration {
         let rows = job.aggregates.iter().zip(&tables.aggregates);
         Hydration {
             dimension: open(users::layout()),
-            aggregates: rows.map(|(spec, rows)| open(rows_layout(&spec.name, rows.width()))).collect(),
+            aggregates: rows
+                .map(|(spec, rows)| open(rows_layout(&spec.name, rows.width())))
+                .collect(),
             funnels: job.funnels.iter().map(|spec| open(steps_layout(&spec.name))).collect(),
         }
     }
@@ -110,7 +112,8 @@ impl Hydration {
         let indices: Vec<UserIndex> = moving.iter().map(|user| users.index(*user)).collect();
         for (funnel, reader) in funnels.iter_mut().zip(&self.funnels) {
             let pairs = moving.iter().zip(&indices).filter(|(_, index)| !funnel.is_loaded(**index));
-            let unloaded: Vec<(u64, UserIndex)> = pairs.map(|(user, index)| (*user, *index)).collect();
+            let unloaded: Vec<(u64, UserIndex)> =
+                pairs.map(|(user, index)| (*user, *index)).collect();
             let hashes: Vec<u64> = unloaded.iter().map(|(user, _)| *user).collect();
             reader.scan_prefix_many(&hashes, &mut |row| funnel.load(users.index(row[0]), row))?;
             unloaded.iter().for_each(|(_, index)| funnel.loaded(*index));
@@ -148,9 +151,10 @@ impl Hydration {
                 continue;
             }
             let unloaded = steps.map(|fact| fact.user);
-            let unloaded = sorted(unloaded.filter(|user| {
-                users.find(*user).is_none_or(|index| !funnel.is_loaded(index))
-            }));
+            let unloaded = sorted(
+                unloaded
+                    .filter(|user| users.find(*user).is_none_or(|index| !funnel.is_loaded(index))),
+            );
             reader.scan_prefix_many(&unloaded, &mut |row| funnel.load(users.index(row[0]), row))?;
             unloaded.iter().for_each(|user| funnel.loaded(users.index(*user)));
         }

@@ -119,7 +119,12 @@ struct Outputs {
 
 impl Outputs {
     fn give(&mut self, held: &[Capability<Epoch>], epoch: Epoch, mut decoded: Decoded) {
-        fn one<D: 'static>(output: &mut Output<D>, held: &Capability<Epoch>, epoch: Epoch, data: Option<D>) {
+        fn one<D: 'static>(
+            output: &mut Output<D>,
+            held: &Capability<Epoch>,
+            epoch: Epoch,
+            data: Option<D>,
+        ) {
             if let Some(data) = data {
                 output.activate().session(&held.delayed(&epoch)).give(data);
             }

@@ -5,31 +5,31 @@ pub mod model;
 pub mod source;
 
 pub mod decode;
-pub mod ingest;
-pub mod record_rows;
+mod ingest;
+mod record_rows;
 
-pub mod dedup;
-pub mod ids;
+mod dedup;
+mod ids;
 
-pub mod aggregate;
-pub mod changes;
-pub mod enrich;
-pub mod funnel;
-pub mod groups;
-pub mod hydrate;
-pub mod users;
+mod aggregate;
+mod changes;
+mod enrich;
+mod funnel;
+mod groups;
+mod hydrate;
+mod users;
 
 pub mod lake;
-pub mod sink;
+mod sink;
 pub mod state;
-pub mod symbols;
+mod symbols;
 
-pub mod clock;
-pub mod dataflow;
+mod clock;
+mod dataflow;
 pub mod driver;
-pub mod frontier;
-pub mod offload;
-pub mod worker;
+mod frontier;
+mod offload;
+mod worker;
 
 pub mod generate;
 

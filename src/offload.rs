@@ -23,7 +23,9 @@ impl Lane {
     /// Starts a lane; its thread ends when the last handle is dropped.
     pub fn start(name: String) -> std::io::Result<Lane> {
         let (jobs, queue) = bounded::<Work>(LANE_JOBS_MAX);
-        std::thread::Builder::new().name(name).spawn(move || queue.iter().for_each(|work| work()))?;
+        std::thread::Builder::new()
+            .name(name)
+            .spawn(move || queue.iter().for_each(|work| work()))?;
         Ok(Lane { jobs })
     }
 

@@ -47,8 +47,11 @@ pub fn load(dir: &Path, files: &[String], interner: &Interner) -> Result<(), Sym
     for file in files {
         let path = dir.join(file);
         let name = || path.display().to_string();
-        let bytes = fs::read(&path)
-            .map_err(|error| SymbolsError::Io { action: "read", file: name(), error })?;
+        let bytes = fs::read(&path).map_err(|error| SymbolsError::Io {
+            action: "read",
+            file: name(),
+            error,
+        })?;
         let contents = decode(&bytes).ok_or_else(|| SymbolsError::Damaged { file: name() })?;
         contents.into_iter().for_each(|content| {
             interner.load(content);

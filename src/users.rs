@@ -84,7 +84,14 @@ impl Users {
         let (users, nothing) = (&mut self.users, self.nothing);
         UserIndex(*self.by_hash.entry(hash).or_insert_with(|| {
             let version = None;
-            users.push(User { hash, columns: nothing, version, whole: false, deleted: false, dirty: false });
+            users.push(User {
+                hash,
+                columns: nothing,
+                version,
+                whole: false,
+                deleted: false,
+                dirty: false,
+            });
             (users.len() - 1) as u32
         }))
     }

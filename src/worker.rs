@@ -1,8 +1,8 @@
 //! What every stage of a worker may use: the job, its tables, state and lane, and the way to stop a run.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::Sender;
 
@@ -78,7 +78,8 @@ impl WorkerContext {
         words: Vec<u64>,
     ) -> Option<SlabMeta> {
         let order = sorted_rows(&words, layout);
-        let rows = order.iter().map(|(_, row)| &words[*row as usize * layout.width..][..layout.width]);
+        let rows =
+            order.iter().map(|(_, row)| &words[*row as usize * layout.width..][..layout.width]);
         let origin =
             state::Origin::of_commit(self.incarnation.0, self.worker, commit.0, generation);
         let options = WriteOptions::default();

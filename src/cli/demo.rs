@@ -13,8 +13,8 @@ use super::generate;
 use super::run::{describe, run_job};
 use super::show::Lake;
 use crate::driver::{Report, RunOptions};
-use crate::generate::history::FILE_NAME;
 use crate::generate::History;
+use crate::generate::history::FILE_NAME;
 use crate::job;
 
 /// Events of the demonstration unless something else is asked for.
@@ -53,7 +53,9 @@ pub enum DemoError {
     )]
     Made(String),
     /// The generator was stopped half-way.
-    #[error("making the events in {0} was broken off; remove the folder and start afresh: rm -r {0}")]
+    #[error(
+        "making the events in {0} was broken off; remove the folder and start afresh: rm -r {0}"
+    )]
     Broken(String),
 }
 
@@ -78,7 +80,9 @@ fn plan(dir: &Path, wants_events: bool) -> anyhow::Result<Plan> {
     let mut entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Plan::Make),
-        Err(error) => return Err(error).with_context(|| format!("{}: can't be read", dir.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("{}: can't be read", dir.display()));
+        }
     };
     if entries.next().is_none() {
         return Ok(Plan::Make);

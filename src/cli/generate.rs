@@ -127,31 +127,16 @@ pub struct Topics {
     #[arg(long, value_name = "HOSTS")]
     pub brokers: Option<String>,
     /// Kafka topic of the events
-    #[arg(
-        long,
-        value_name = "TOPIC",
-        default_value = "events",
-        requires = "brokers"
-    )]
+    #[arg(long, value_name = "TOPIC", default_value = "events", requires = "brokers")]
     pub events_topic: String,
     /// Kafka topic of the users
-    #[arg(
-        long,
-        value_name = "TOPIC",
-        default_value = "users",
-        requires = "brokers"
-    )]
+    #[arg(long, value_name = "TOPIC", default_value = "users", requires = "brokers")]
     pub users_topic: String,
     /// Create the topics if they are missing, the users' one compacted
     #[arg(long, requires = "brokers")]
     pub create_topics: bool,
     /// Replicas of created topics
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1,
-        requires = "create_topics"
-    )]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "create_topics")]
     pub replication: i32,
     /// An option for librdkafka; may be repeated
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = option, requires = "brokers")]
@@ -175,12 +160,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let earlier = history.rounds.clone();
     let mut stream = Stream::new(&history.world, &earlier, &round);
     let start_ms = round.start_ms;
-    let expected = round.events
-        + if earlier.is_empty() {
-            u64::from(history.world.users)
-        } else {
-            0
-        };
+    let expected =
+        round.events + if earlier.is_empty() { u64::from(history.world.users) } else { 0 };
     history.rounds.push(round);
     history.end_ms = None;
     if let Some(folder) = &args.out {
@@ -189,9 +170,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     let started = Instant::now();
     let mut progress = Progress::new(expected);
-    target::run(&mut stream, &mut target, args.rate, |written| {
-        progress.show(written)
-    })?;
+    target::run(&mut stream, &mut target, args.rate, |written| progress.show(written))?;
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
 
@@ -265,17 +244,11 @@ impl Args {
     }
 
     fn later_round(&self, history: &History) -> anyhow::Result<Round> {
-        let last = history
-            .rounds
-            .last()
-            .context("generator.json: holds no round to go on from")?;
+        let last = history.rounds.last().context("generator.json: holds no round to go on from")?;
         let ended_ms = history.end_ms.unwrap_or(last.start_ms);
         let start_ms = self.start_ms()?.unwrap_or(ended_ms);
         if start_ms < ended_ms {
-            bail!(
-                "--start: the earlier rounds ended later, at {}",
-                time_text(ended_ms)
-            );
+            bail!("--start: the earlier rounds ended later, at {}", time_text(ended_ms));
         }
         let pace_ms =
             i128::from(last.duration_ms) * i128::from(self.events) / i128::from(last.events.max(1));
@@ -297,28 +270,14 @@ impl Args {
         let fixed = [
             ("users", self.users.map(|n| n == u64::from(world.users))),
             ("regions", self.regions.map(|n| n == world.regions)),
-            (
-                "unknown-users",
-                self.unknown_users.map(|share| share == world.unknown_users),
-            ),
-            (
-                "partitions",
-                self.topics.partitions.map(|n| n == world.partitions),
-            ),
-            (
-                "user-partitions",
-                self.topics
-                    .user_partitions
-                    .map(|n| n == world.user_partitions),
-            ),
+            ("unknown-users", self.unknown_users.map(|share| share == world.unknown_users)),
+            ("partitions", self.topics.partitions.map(|n| n == world.partitions)),
+            ("user-partitions", self.topics.user_partitions.map(|n| n == world.user_partitions)),
         ];
         for (name, same) in fixed {
             if same == Some(false) {
                 let path = folder.join(FILE_NAME);
-                bail!(
-                    "--{name}: differs from {}; leave it out with --append",
-                    path.display()
-                );
+                bail!("--{name}: differs from {}; leave it out with --append", path.display());
             }
         }
         Ok(())
@@ -344,11 +303,9 @@ impl Args {
                 }
                 Ok(Target::Kafka(Kafka::open(connection, world)?))
             }
-            (None, Some(folder)) => Ok(Target::Directory(Directory::open(
-                folder,
-                world,
-                self.append,
-            )?)),
+            (None, Some(folder)) => {
+                Ok(Target::Directory(Directory::open(folder, world, self.append)?))
+            }
             (None, None) => bail!("one of --out and --brokers is needed"),
         }
     }

@@ -34,7 +34,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Demo(demo::Args),
-    Generate(generate::Args),
+    Generate(Box<generate::Args>),
     Run(run::Args),
     Show(show::Args),
     Validate(validate::ValidateArgs),
@@ -88,8 +88,9 @@ fn is_refusal(cause: &(dyn std::error::Error + 'static)) -> bool {
     };
     let refused_source =
         |error: &SourceError| matches!(error, SourceError::Loss(_) | SourceError::Refused(_));
-    let refused_state =
-        |error: &StateError| matches!(error, StateError::Damaged { .. } | StateError::Missing { .. });
+    let refused_state = |error: &StateError| {
+        matches!(error, StateError::Damaged { .. } | StateError::Missing { .. })
+    };
     cause.is::<Refused>()
         || cause.is::<StoredError>()
         || matches!(cause.downcast_ref(), Some(SymbolsError::Damaged { .. }))

@@ -124,7 +124,8 @@ fn show_progress(controls: &Controls, end: &mpsc::Receiver<()>, follow: bool) {
     let terminal = std::io::stderr().is_terminal();
     let bar = terminal.then(|| {
         let style = ProgressStyle::with_template("{spinner} {msg}");
-        ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+        ProgressBar::new_spinner()
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
     });
     let started = Instant::now();
     let mut last = (Instant::now(), State::default());
@@ -151,7 +152,8 @@ fn show_progress(controls: &Controls, end: &mpsc::Receiver<()>, follow: bool) {
 
 fn progress_line(state: &State, rate: f64, follow: bool) -> String {
     let step = state.open_epoch - Commit::of(state.open_epoch).first_epoch();
-    let behind = if follow { String::new() } else { format!(", {} to read", HumanCount(state.lag)) };
+    let behind =
+        if follow { String::new() } else { format!(", {} to read", HumanCount(state.lag)) };
     format!(
         "{} records, {} ({}/s){behind}, epoch {}.{step}, commit {}",
         HumanCount(state.records),

@@ -85,7 +85,9 @@ fn condition(text: &str) -> Result<Condition, String> {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ShowError {
     /// The job has no commit.
-    #[error("job {job} has not been run yet: nothing is in {catalog}; run it first: tidewater run {file}")]
+    #[error(
+        "job {job} has not been run yet: nothing is in {catalog}; run it first: tidewater run {file}"
+    )]
     NotRun {
         /// The job.
         job: String,

@@ -66,7 +66,9 @@ pub enum Refused {
         expected: String,
     },
     /// Tables of that name exist and are not this job's.
-    #[error("table {table} exists already and belongs to {owner}; give job {job} another namespace")]
+    #[error(
+        "table {table} exists already and belongs to {owner}; give job {job} another namespace"
+    )]
     Foreign {
         /// The job.
         job: String,
@@ -97,13 +99,14 @@ pub fn open_lake(job: &Job) -> anyhow::Result<Option<(Stored, Commit, Vec<Loaded
     if !job.lake.catalog.exists() {
         return Ok(None);
     }
-    let timeout = std::time::Duration::from_secs(10);
+    let timeout = Duration::from_secs(10);
     let catalog = Catalog::open(&job.lake.catalog, &job.lake.catalog_name, timeout)?;
     let Some((stored, commit)) = read_stored(job, &catalog)? else { return Ok(None) };
     let store = Store::local();
-    let tables = stored.tables.iter().map(|(name, table)| {
-        LoadedTable::load(&store, &job.lake.namespace, name, &table.location)
-    });
+    let tables = stored
+        .tables
+        .iter()
+        .map(|(name, table)| LoadedTable::load(&store, &job.lake.namespace, name, &table.location));
     let tables = tables.collect::<Result<Vec<_>, _>>()?;
     Ok(Some((stored, commit, tables)))
 }
@@ -111,7 +114,8 @@ pub fn open_lake(job: &Job) -> anyhow::Result<Option<(Stored, Commit, Vec<Loaded
 pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<Opened> {
     let lake = &job.lake;
     for dir in [lake.catalog.parent().unwrap_or(Path::new(".")), &lake.warehouse, &lake.state] {
-        fs::create_dir_all(dir).with_context(|| format!("cannot create folder {}", dir.display()))?;
+        fs::create_dir_all(dir)
+            .with_context(|| format!("cannot create folder {}", dir.display()))?;
     }
     let lock = take_lock(job)?;
     let mut catalog = Catalog::open(&lake.catalog, &lake.catalog_name, options.busy_timeout)?;
@@ -179,7 +183,12 @@ fn read_stored(job: &Job, catalog: &Catalog) -> anyhow::Result<Option<(Stored, C
 }
 
 /// The job goes on from a commit: its definition and its tables must be those of that commit.
-fn check_stored(job: &Job, stored: &Stored, commit: Commit, catalog: &Catalog) -> anyhow::Result<()> {
+fn check_stored(
+    job: &Job,
+    stored: &Stored,
+    commit: Commit,
+    catalog: &Catalog,
+) -> anyhow::Result<()> {
     let changes = differences(&stored.definition, &job.definition);
     if !changes.is_empty() {
         let changes = changes.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
@@ -210,7 +219,8 @@ fn check_new(job: &Job, tables: &TableSet, catalog: &Catalog, store: &Store) -> 
         let spec = &table.spec;
         let Some(location) = catalog.table_location(&spec.namespace, &spec.name)? else { continue };
         let owner = LoadedTable::load(store, &spec.namespace, &spec.name, &location).ok();
-        let owner = owner.and_then(|table| table.metadata.properties().get("tidewater.job").cloned());
+        let owner =
+            owner.and_then(|table| table.metadata.properties().get("tidewater.job").cloned());
         return Err(Refused::Foreign {
             job: job.name.clone(),
             table: spec.full_name(),

@@ -32,7 +32,7 @@ const STEP_AGE_MAX: Duration = Duration::from_millis(20);
 
 /// How epochs and commits are closed.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub(super) struct Pace {
     /// Records of an epoch.
     pub step_records: u64,
     /// Records of a commit.
@@ -45,7 +45,7 @@ pub struct Pace {
 
 /// A source as pacing sees it.
 #[derive(Debug)]
-pub struct Inlet {
+pub(super) struct Inlet {
     /// Whose topic it is.
     pub role: Role,
     /// The topic.
@@ -60,7 +60,7 @@ pub struct Inlet {
 
 /// The way to a worker.
 #[derive(Debug)]
-pub struct Outlet {
+pub(super) struct Outlet {
     /// Its feed.
     pub feed: Sender<Feed>,
     /// Wakes it.
@@ -68,7 +68,7 @@ pub struct Outlet {
 }
 
 /// Paces a run until its input ends or `stop` is set.
-pub struct Pacing {
+pub(super) struct Pacing {
     pace: Pace,
     inlets: Vec<Inlet>,
     outlets: Vec<Outlet>,
@@ -93,7 +93,7 @@ struct Stopped;
 impl Pacing {
     /// Pacing of a run whose last commit had the cut `cut`.
     #[allow(clippy::too_many_arguments)]
-    pub fn new(
+    pub(super) fn new(
         pace: Pace,
         inlets: Vec<Inlet>,
         outlets: Vec<Outlet>,
@@ -124,7 +124,7 @@ impl Pacing {
     }
 
     /// Runs to the end. The end of the feeds ends the workers.
-    pub fn run(mut self) {
+    pub(super) fn run(mut self) {
         let paced = self.read_dimension().and_then(|()| self.read_all());
         if paced.is_ok() || !self.failure.happened() {
             self.close_commit();
@@ -266,7 +266,8 @@ impl Pacing {
             || self.commit_started.is_some_and(|at| old(at, self.pace.commit_interval));
         if due {
             self.close_commit();
-        } else if self.pace.follow && self.step_records > 0 && old(self.step_started, STEP_AGE_MAX) {
+        } else if self.pace.follow && self.step_records > 0 && old(self.step_started, STEP_AGE_MAX)
+        {
             self.close_step();
         }
     }

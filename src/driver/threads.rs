@@ -230,8 +230,7 @@ fn start_workers(
         }
     })
     .map_err(|error| anyhow!("cannot start the workers: {error}"))?;
-    let mut woken: Vec<(usize, SyncActivator)> =
-        wakes_queue.iter().take(options.workers).collect();
+    let mut woken: Vec<(usize, SyncActivator)> = wakes_queue.iter().take(options.workers).collect();
     woken.sort_by_key(|(worker, _)| *worker);
     let pairs = feeds.into_iter().zip(woken);
     Ok((guards, pairs.map(|(feed, (_, wake))| Outlet { feed, wake }).collect()))
@@ -296,4 +295,3 @@ fn work(
         }
     }
 }
-

@@ -15,11 +15,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     #[error("{path}: can't be {what}")]
-    Io {
-        path: PathBuf,
-        what: &'static str,
-        source: io::Error,
-    },
+    Io { path: PathBuf, what: &'static str, source: io::Error },
     #[error("{path}: holds data already; choose another folder for --out")]
     NotEmpty { path: PathBuf },
     #[error("{path}: ends within a line, so nothing can be appended; remove that line's beginning")]
@@ -46,11 +42,7 @@ impl Directory {
         let open = |name: &str, partitions: u32| {
             let topic = folder.join(name);
             if let Err(source) = fs::create_dir_all(&topic) {
-                return Err(DirectoryError::Io {
-                    path: topic,
-                    what: "made",
-                    source,
-                });
+                return Err(DirectoryError::Io { path: topic, what: "made", source });
             }
             (0..partitions)
                 .map(|number| Partition::open(topic.join(format!("{number}.jsonl")), append))
@@ -80,28 +72,17 @@ impl Directory {
 
     /// Hands everything that was written to the operating system.
     pub fn flush(&mut self) -> Result<(), DirectoryError> {
-        self.users
-            .iter_mut()
-            .chain(&mut self.events)
-            .try_for_each(Partition::flush)
+        self.users.iter_mut().chain(&mut self.events).try_for_each(Partition::flush)
     }
 }
 
 impl Partition {
     fn open(path: PathBuf, append: bool) -> Result<Partition, DirectoryError> {
-        let opened = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path);
+        let opened = OpenOptions::new().read(true).append(true).create(true).open(&path);
         let file = match opened {
             Ok(file) => file,
             Err(source) => {
-                return Err(DirectoryError::Io {
-                    path,
-                    what: "opened",
-                    source,
-                });
+                return Err(DirectoryError::Io { path, what: "opened", source });
             }
         };
         match ends_with_line(&file) {
@@ -110,18 +91,10 @@ impl Partition {
             Ok(Some(true)) => {}
             Ok(Some(false)) => return Err(DirectoryError::OpenLine { path }),
             Err(source) => {
-                return Err(DirectoryError::Io {
-                    path,
-                    what: "read",
-                    source,
-                });
+                return Err(DirectoryError::Io { path, what: "read", source });
             }
         }
-        Ok(Partition {
-            path,
-            file,
-            buffer: Vec::with_capacity(BUFFER_BYTES + 4096),
-        })
+        Ok(Partition { path, file, buffer: Vec::with_capacity(BUFFER_BYTES + 4096) })
     }
 
     fn flush(&mut self) -> Result<(), DirectoryError> {

@@ -145,9 +145,7 @@ impl Faults {
             _ if fate >= self.copied => Fate::Clean,
             _ if fate < self.malformed => Fate::Malformed,
             _ if fate < self.conflict => Fate::Conflict,
-            _ => Fate::Copied {
-                across: self.across(),
-            },
+            _ => Fate::Copied { across: self.across() },
         };
         let delay = match delay {
             _ if delay >= self.out_of_order => Delay::None,
@@ -170,11 +168,7 @@ impl Faults {
     /// How long after its original a copy is written: mostly a retry, sometimes a replay.
     pub fn copy_lag_ms(&mut self) -> i64 {
         let replay = self.random.below(5) == 0;
-        let mean = if replay {
-            self.replay_mean_ms
-        } else {
-            2 * SECOND_MS
-        };
+        let mean = if replay { self.replay_mean_ms } else { 2 * SECOND_MS };
         1 + self.random.waiting(mean) as i64
     }
 
@@ -210,11 +204,8 @@ impl Faults {
                 line.extend_from_slice(one_of(&values, variant));
             }
             Malformed::InvalidUtf8 => {
-                let bytes: [&[u8]; 3] = [
-                    b"\"os\":\"\xff",
-                    b"\"os\":\"\xc0\xaf",
-                    b"\"os\":\"\xed\xa0\x80",
-                ];
+                let bytes: [&[u8]; 3] =
+                    [b"\"os\":\"\xff", b"\"os\":\"\xc0\xaf", b"\"os\":\"\xed\xa0\x80"];
                 replace(line, b"\"os\":\"", one_of(&bytes, variant));
             }
             Malformed::LoneSurrogate => {
@@ -251,12 +242,8 @@ impl Faults {
                 replace(line, b"{", one_of(&texts, variant));
             }
             Malformed::BadTime => {
-                let texts: [&[u8]; 4] = [
-                    b"yesterday",
-                    b"2026-02-30T10:00:00Z",
-                    b"",
-                    b"2026-01-01T25:00:00.000Z",
-                ];
+                let texts: [&[u8]; 4] =
+                    [b"yesterday", b"2026-02-30T10:00:00Z", b"", b"2026-01-01T25:00:00.000Z"];
                 drop(line.splice(render::TIME_RANGE, one_of(&texts, variant).iter().copied()));
             }
             Malformed::TimeOutOfRange => {
@@ -302,9 +289,7 @@ impl Delayed {
     /// When the next record is due; the greatest time if there is none.
     #[inline]
     pub fn next_ms(&self) -> i64 {
-        self.due
-            .peek()
-            .map_or(i64::MAX, |Reverse((time_ms, ..))| *time_ms)
+        self.due.peek().map_or(i64::MAX, |Reverse((time_ms, ..))| *time_ms)
     }
 
     /// Keeps a record until its time. Records of the same time come in the order in which they were pushed.

@@ -33,10 +33,7 @@ pub enum HistoryError {
     #[error("{path}: can't be read or written")]
     Io { path: PathBuf, source: io::Error },
     #[error("{path}: is not what a generator wrote")]
-    Content {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    Content { path: PathBuf, source: serde_json::Error },
     #[error("{path}: has format {found}, and this version knows {FORMAT}; generate the data anew")]
     Format { path: PathBuf, found: u32 },
     #[error("{path}: the last round was broken off; remove the data and generate it anew")]
@@ -50,12 +47,7 @@ pub enum HistoryError {
 impl History {
     /// A history before its first round.
     pub fn new(world: World) -> History {
-        History {
-            format: FORMAT,
-            world,
-            rounds: Vec::new(),
-            end_ms: None,
-        }
+        History { format: FORMAT, world, rounds: Vec::new(), end_ms: None }
     }
 
     /// Reads the history of the data in `folder`, which must have ended well.
@@ -73,10 +65,7 @@ impl History {
             Err(source) => return Err(HistoryError::Content { path, source }),
         };
         if history.format != FORMAT {
-            return Err(HistoryError::Format {
-                path,
-                found: history.format,
-            });
+            return Err(HistoryError::Format { path, found: history.format });
         }
         if history.end_ms.is_none() {
             return Err(HistoryError::Open { path });
@@ -87,20 +76,13 @@ impl History {
     /// Refuses a folder in which data was generated.
     pub fn refuse_existing(folder: &Path) -> Result<(), HistoryError> {
         let path = folder.join(FILE_NAME);
-        if path.exists() {
-            Err(HistoryError::Exists { path })
-        } else {
-            Ok(())
-        }
+        if path.exists() { Err(HistoryError::Exists { path }) } else { Ok(()) }
     }
 
     /// Writes the history into `folder`, whole or not at all.
     pub fn write(&self, folder: &Path) -> Result<(), HistoryError> {
         let path = folder.join(FILE_NAME);
-        let content = |source| HistoryError::Content {
-            path: path.clone(),
-            source,
-        };
+        let content = |source| HistoryError::Content { path: path.clone(), source };
         let mut text = serde_json::to_string_pretty(self).map_err(content)?;
         text.push('\n');
         let staged = folder.join(format!("{FILE_NAME}.new"));

@@ -10,10 +10,7 @@ const SECRETS: [&str; 4] = ["password", "secret", "pem", "oauthbearer.config"];
 /// The job of the handbook, reading from the folders `events` and `users` beside the job file, or from Kafka.
 pub fn text(name: &str, kafka: Option<&Connection>) -> String {
     let (events, users) = match kafka {
-        None => (
-            "{ directory = \"events\" }".to_owned(),
-            "{ directory = \"users\" }".to_owned(),
-        ),
+        None => ("{ directory = \"events\" }".to_owned(), "{ directory = \"users\" }".to_owned()),
         Some(connection) => (
             kafka_source(connection, &connection.events_topic),
             kafka_source(connection, &connection.users_topic),
@@ -119,19 +116,10 @@ mod tests {
         let kafka = &job["events"]["source"]["kafka"];
         assert_eq!(kafka["topic"].as_str(), Some("clicks"));
         let options = kafka["options"].as_table().unwrap();
-        assert_eq!(
-            options["sasl.password"].as_str(),
-            Some("${env:SASL_PASSWORD}")
-        );
-        assert_eq!(
-            (options.len(), options["security.protocol"].as_str()),
-            (2, Some("SASL_SSL"))
-        );
+        assert_eq!(options["sasl.password"].as_str(), Some("${env:SASL_PASSWORD}"));
+        assert_eq!((options.len(), options["security.protocol"].as_str()), (2, Some("SASL_SSL")));
 
         let job: toml::Table = text("subscriptions", None).parse().unwrap();
-        assert_eq!(
-            job["dimension"]["source"]["directory"].as_str(),
-            Some("users")
-        );
+        assert_eq!(job["dimension"]["source"]["directory"].as_str(), Some("users"));
     }
 }

@@ -59,11 +59,7 @@ pub enum KafkaTargetError {
     #[error("topic {topic} doesn't exist; make it with --create-topics")]
     NoTopic { topic: String },
     #[error("topic {topic} has {found} partitions, not {wanted}; say so, or choose another topic")]
-    Partitions {
-        topic: String,
-        found: usize,
-        wanted: u32,
-    },
+    Partitions { topic: String, found: usize, wanted: u32 },
     #[error("topic {topic} can't be created: {reason}")]
     Create { topic: String, reason: String },
     #[error("topic {topic}: a record can't be sent")]
@@ -71,11 +67,7 @@ pub enum KafkaTargetError {
     #[error("{failed} records were not delivered; the first: {first}")]
     Delivery { failed: u64, first: String },
     #[error("the brokers {brokers} left {waiting} records unacknowledged: {reason}")]
-    Flush {
-        brokers: String,
-        waiting: i32,
-        reason: String,
-    },
+    Flush { brokers: String, waiting: i32, reason: String },
 }
 
 /// The topics, and the producer that fills them.
@@ -170,10 +162,7 @@ impl Connection {
     }
 
     fn refused(&self, source: KafkaError) -> KafkaTargetError {
-        KafkaTargetError::Options {
-            brokers: self.brokers.clone(),
-            source,
-        }
+        KafkaTargetError::Options { brokers: self.brokers.clone(), source }
     }
 
     /// Creates both topics, the users' one compacted. One that exists already is left as it is.
@@ -181,11 +170,7 @@ impl Connection {
         let admin: AdminClient<DefaultClientContext> =
             AdminClient::from_config(&self.config(&[])).map_err(|error| self.refused(error))?;
         let new = |name, partitions| {
-            NewTopic::new(
-                name,
-                partitions as i32,
-                TopicReplication::Fixed(replication),
-            )
+            NewTopic::new(name, partitions as i32, TopicReplication::Fixed(replication))
         };
         let topics = [
             new(&self.events_topic, world.partitions).set("retention.ms", "-1"),
@@ -203,10 +188,7 @@ impl Connection {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, code)) => {
-                    return Err(KafkaTargetError::Create {
-                        topic,
-                        reason: code.to_string(),
-                    });
+                    return Err(KafkaTargetError::Create { topic, reason: code.to_string() });
                 }
             }
         }
@@ -222,11 +204,7 @@ impl Kafka {
         let created = config.create_with_context(Deliveries::default());
         let producer: BaseProducer<Deliveries> =
             created.map_err(|error| connection.refused(error))?;
-        let kafka = Kafka {
-            connection,
-            producer,
-            sent: 0,
-        };
+        let kafka = Kafka { connection, producer, sent: 0 };
         kafka.check(&kafka.connection.events_topic, world.partitions)?;
         kafka.check(&kafka.connection.users_topic, world.user_partitions)?;
         Ok(kafka)
@@ -234,11 +212,8 @@ impl Kafka {
 
     /// Checks one topic. All topics are asked for, since asking for one may create it.
     fn check(&self, topic: &str, wanted: u32) -> Result<(), KafkaTargetError> {
-        let metadata = self
-            .producer
-            .client()
-            .fetch_metadata(None, ANSWER_TIMEOUT)
-            .map_err(|source| {
+        let metadata =
+            self.producer.client().fetch_metadata(None, ANSWER_TIMEOUT).map_err(|source| {
                 self.producer.poll(Duration::ZERO);
                 KafkaTargetError::Unreachable {
                     brokers: self.connection.brokers.clone(),
@@ -246,18 +221,12 @@ impl Kafka {
                 }
             })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let found = found
-            .map(|found| found.partitions().len())
-            .unwrap_or_default();
+        let found = found.map(|found| found.partitions().len()).unwrap_or_default();
         match found {
-            0 => Err(KafkaTargetError::NoTopic {
-                topic: topic.to_owned(),
-            }),
-            _ if found != wanted as usize => Err(KafkaTargetError::Partitions {
-                topic: topic.to_owned(),
-                found,
-                wanted,
-            }),
+            0 => Err(KafkaTargetError::NoTopic { topic: topic.to_owned() }),
+            _ if found != wanted as usize => {
+                Err(KafkaTargetError::Partitions { topic: topic.to_owned(), found, wanted })
+            }
             _ => Ok(()),
         }
     }
@@ -270,18 +239,14 @@ impl Kafka {
         };
         let mut key = [0; render::USER_ID_BYTES];
         render::user_id(record.user, &mut key);
-        let mut message: BaseRecord<'_, [u8; render::USER_ID_BYTES], [u8]> = BaseRecord::to(topic)
-            .partition(record.partition as i32)
-            .key(&key);
+        let mut message: BaseRecord<'_, [u8; render::USER_ID_BYTES], [u8]> =
+            BaseRecord::to(topic).partition(record.partition as i32).key(&key);
         if !record.tombstone {
             message = message.payload(record.value);
         }
         while let Err((error, refused)) = self.producer.send(message) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                return Err(KafkaTargetError::Send {
-                    topic: topic.clone(),
-                    source: error,
-                });
+                return Err(KafkaTargetError::Send { topic: topic.clone(), source: error });
             }
             self.producer.poll(ROOM_TIMEOUT);
             self.delivered()?;
@@ -312,14 +277,7 @@ impl Kafka {
         if failed == 0 {
             return Ok(());
         }
-        let first = context
-            .first
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        Err(KafkaTargetError::Delivery {
-            failed,
-            first: first.unwrap_or_default(),
-        })
+        let first = context.first.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Err(KafkaTargetError::Delivery { failed, first: first.unwrap_or_default() })
     }
 }

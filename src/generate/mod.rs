@@ -88,12 +88,7 @@ pub struct Shares {
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum OptionsError {
     #[error("`{name}` is {value}, and must be from {least} to {most}")]
-    Range {
-        name: &'static str,
-        value: String,
-        least: String,
-        most: String,
-    },
+    Range { name: &'static str, value: String, least: String, most: String },
     #[error("`duplicates`, `conflicts` and `malformed` leave too few records to make copies of")]
     Copies,
     #[error("`out-of-order` and `late` are more than all records together")]
@@ -122,12 +117,7 @@ impl Round {
         let shares = &self.shares;
         range("skew", self.skew, 0, 3)?;
         range("start (ms since 1970)", self.start_ms, TIMES.0, TIMES.1)?;
-        range(
-            "duration (ms)",
-            self.duration_ms,
-            1,
-            TIMES.1 - self.start_ms,
-        )?;
+        range("duration (ms)", self.duration_ms, 1, TIMES.1 - self.start_ms)?;
         for (name, share) in shares.named() {
             range(name, share, 0.0, 1.0)?;
         }
@@ -179,10 +169,5 @@ fn range<T: PartialOrd + ToString>(
         return Ok(());
     }
     let text = |value: &T| value.to_string();
-    Err(OptionsError::Range {
-        name,
-        value: text(&value),
-        least: text(&least),
-        most: text(&most),
-    })
+    Err(OptionsError::Range { name, value: text(&value), least: text(&least), most: text(&most) })
 }

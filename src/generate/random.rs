@@ -65,11 +65,7 @@ impl Random {
     pub fn waiting(&mut self, mean: u64) -> u64 {
         let bits = self.bits() | 1;
         let zeros = u64::from(bits.leading_zeros());
-        let fraction = if zeros >= 63 {
-            0
-        } else {
-            (bits << (zeros + 1)) >> 48
-        };
+        let fraction = if zeros >= 63 { 0 } else { (bits << (zeros + 1)) >> 48 };
         let halvings = ((zeros + 1) << 16) - fraction;
         // The mean of `halvings` is 1.5 × 2¹⁶: the mean of the geometric part is 2, of the fraction ½.
         ((u128::from(mean) * u128::from(halvings)) / 98_304) as u64

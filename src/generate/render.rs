@@ -69,10 +69,7 @@ const DEVICE_TEXTS: [(&str, &str); DEVICES as usize] = [
     ("web", "11\",\"model\":\"Firefox 144\",\"app\":\"web-3312"),
     ("macos", "15.6\",\"model\":\"Mac14,2\",\"app\":\"web-3310"),
     ("windows", "11\",\"model\":\"Edge 141\",\"app\":\"web-3312"),
-    (
-        "linux",
-        "6.12\",\"model\":\"Firefox 143\",\"app\":\"web-3309",
-    ),
+    ("linux", "6.12\",\"model\":\"Firefox 143\",\"app\":\"web-3309"),
 ];
 
 const HEAD: &[u8; 113] = b"{\"event_id\":\"00000000-0000-4000-8000-000000000000\",\
@@ -242,11 +239,7 @@ fn civil(days: u32) -> (u32, u32, u32) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     (year_of_era + era * 400 + u32::from(month <= 2), month, day)
 }
 

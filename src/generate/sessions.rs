@@ -71,9 +71,8 @@ pub struct Action {
 }
 
 /// Relative activity by hour of the local day.
-const HOURS: [u32; 24] = [
-    18, 11, 7, 5, 5, 8, 16, 30, 46, 58, 64, 66, 68, 64, 62, 62, 64, 70, 80, 92, 100, 92, 68, 38,
-];
+const HOURS: [u32; 24] =
+    [18, 11, 7, 5, 5, 8, 16, 30, 46, 58, 64, 66, 68, 64, 62, 62, 64, 70, 80, 92, 100, 92, 68, 38];
 
 /// The chance of the next step at an event, by stage, in parts of 10,000 for the average user.
 const ADVANCE: [u32; 4] = [700, 3_500, 1_500, 900];
@@ -249,17 +248,10 @@ impl Sessions {
         } else if point < CANCELS * 10_000 {
             user.stage = SIGNED_UP;
             let refund = bits >> 62 == 0;
-            let amount = if refund {
-                Amount::Cents(-plan.price_cents)
-            } else {
-                Amount::Null
-            };
+            let amount = if refund { Amount::Cents(-plan.price_cents) } else { Amount::Null };
             (Step::Cancelled, amount)
         } else if point < (CANCELS + PAYS) * 10_000 {
-            (
-                Step::Payment,
-                Amount::Cents(plan.price_cents + (bits >> 40 & 0x7f) as i64),
-            )
+            (Step::Payment, Amount::Cents(plan.price_cents + (bits >> 40 & 0x7f) as i64))
         } else {
             (Step::PageView, Amount::Absent)
         };

@@ -152,19 +152,8 @@ impl Stream {
                 self.counts.user_bytes += bytes;
             }
         }
-        let Place {
-            topic,
-            partition,
-            user,
-            tombstone,
-        } = place;
-        Some(Record {
-            topic,
-            partition,
-            user,
-            tombstone,
-            value: &self.line,
-        })
+        let Place { topic, partition, user, tombstone } = place;
+        Some(Record { topic, partition, user, tombstone, value: &self.line })
     }
 
     /// What was handed out so far.
@@ -198,15 +187,9 @@ impl Stream {
             return Some(place);
         }
         loop {
-            let event_ms = if self.planned < self.events {
-                self.sessions.next_ms()
-            } else {
-                i64::MAX
-            };
-            let change_ms = self
-                .changes
-                .peek()
-                .map_or(i64::MAX, |change| change.time_ms);
+            let event_ms =
+                if self.planned < self.events { self.sessions.next_ms() } else { i64::MAX };
+            let change_ms = self.changes.peek().map_or(i64::MAX, |change| change.time_ms);
             let delayed_ms = self.delayed.next_ms();
             if change_ms <= event_ms && change_ms <= delayed_ms {
                 let change = self.changes.next()?;
@@ -214,12 +197,7 @@ impl Stream {
             }
             if delayed_ms <= event_ms {
                 let (partition, user) = self.delayed.pop(&mut self.line)?;
-                return Some(Place {
-                    topic: Topic::Events,
-                    partition,
-                    user,
-                    tombstone: false,
-                });
+                return Some(Place { topic: Topic::Events, partition, user, tombstone: false });
             }
             if let Some(place) = self.event() {
                 return Some(place);
@@ -263,12 +241,7 @@ impl Stream {
             render::user(number, user, time_ms, &mut self.line);
         }
         let partition = u32::from(user.user_partition);
-        let place = Place {
-            topic: Topic::Users,
-            partition,
-            user: number,
-            tombstone,
-        };
+        let place = Place { topic: Topic::Users, partition, user: number, tombstone };
         if !tombstone && self.faults.breaks_user() {
             self.broken = Some(place);
         }

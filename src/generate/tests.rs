@@ -27,12 +27,7 @@ fn round(events: u64) -> Round {
         start_ms: 1_767_225_600_000,
         duration_ms: 10 * 86_400_000,
         skew: 1,
-        shares: Shares {
-            conflicts: 0.01,
-            malformed: 0.02,
-            late: 0.01,
-            ..Shares::default()
-        },
+        shares: Shares { conflicts: 0.01, malformed: 0.02, late: 0.01, ..Shares::default() },
     }
 }
 
@@ -46,13 +41,7 @@ fn records(
     let mut records = Vec::new();
     while let Some(record) = stream.next_record() {
         let users = record.topic == Topic::Users;
-        let Record {
-            partition,
-            user,
-            tombstone,
-            value,
-            ..
-        } = record;
+        let Record { partition, user, tombstone, value, .. } = record;
         records.push((users, partition, user, tombstone, value.to_vec()));
     }
     records
@@ -65,18 +54,9 @@ fn field(line: &[u8], path: &str) -> Option<serde_json::Value> {
 
 #[test]
 fn the_same_options_give_the_same_bytes() {
-    assert_eq!(
-        records(&world(), &[], &round(5_000)),
-        records(&world(), &[], &round(5_000))
-    );
-    let other = Round {
-        seed: 8,
-        ..round(5_000)
-    };
-    assert_ne!(
-        records(&world(), &[], &round(5_000)),
-        records(&world(), &[], &other)
-    );
+    assert_eq!(records(&world(), &[], &round(5_000)), records(&world(), &[], &round(5_000)));
+    let other = Round { seed: 8, ..round(5_000) };
+    assert_ne!(records(&world(), &[], &round(5_000)), records(&world(), &[], &other));
 }
 
 #[test]
@@ -119,28 +99,16 @@ fn the_counts_are_those_of_the_records() {
     }
     let counts = stream.counts();
     assert_eq!(counts.records, 20_000);
-    assert_eq!(
-        (total, users, bytes),
-        (counts.records, counts.user_records, counts.event_bytes)
-    );
+    assert_eq!((total, users, bytes), (counts.records, counts.user_records, counts.event_bytes));
     assert_eq!(first.len() as u64, counts.events);
     assert_eq!(
         (duplicates, across, conflicts),
         (counts.duplicates, counts.across, counts.conflicts)
     );
     assert_eq!(malformed, counts.malformed);
-    assert_eq!(
-        counts.records,
-        counts.events + counts.duplicates + counts.malformed
-    );
-    assert_eq!(
-        (counts.moves, counts.plan_changes, counts.deletes),
-        (40, 20, 12)
-    );
-    assert!(
-        counts.malformed_kinds.values().all(|&count| count > 0),
-        "{counts:?}"
-    );
+    assert_eq!(counts.records, counts.events + counts.duplicates + counts.malformed);
+    assert_eq!((counts.moves, counts.plan_changes, counts.deletes), (40, 20, 12));
+    assert!(counts.malformed_kinds.values().all(|&count| count > 0), "{counts:?}");
     assert!(counts.steps.values().all(|&count| count > 0), "{counts:?}");
     assert!(counts.late > 100 && counts.out_of_order > 200 && counts.conflicts > 100);
     let size = counts.event_bytes / counts.records;
@@ -154,12 +122,7 @@ fn decodes(line: &[u8]) -> Option<String> {
         return None; // a duplicate key, which serde_json lets pass
     }
     let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    let string = |path| {
-        value
-            .pointer(path)?
-            .as_str()
-            .filter(|text| !text.is_empty())
-    };
+    let string = |path| value.pointer(path)?.as_str().filter(|text| !text.is_empty());
     let id = string("/event_id")?;
     string("/user_id")?;
     string("/type")?;
@@ -182,19 +145,12 @@ fn a_users_records_are_in_order_in_one_partition() {
         malformed: 0.0,
     };
     let mut latest: HashMap<(bool, u32), (u32, String)> = HashMap::new();
-    for (users, partition, user, _, line) in records(
-        &world(),
-        &[],
-        &Round {
-            shares,
-            ..round(9_000)
-        },
-    ) {
+    for (users, partition, user, _, line) in
+        records(&world(), &[], &Round { shares, ..round(9_000) })
+    {
         let path = if users { "/updated_at" } else { "/ts" };
         let time = field(&line, path).unwrap().as_str().unwrap().to_owned();
-        let known = latest
-            .entry((users, user))
-            .or_insert((partition, String::new()));
+        let known = latest.entry((users, user)).or_insert((partition, String::new()));
         assert_eq!(known.0, partition);
         assert!(known.1 <= time, "{} {time}", known.1);
         known.1 = time;
@@ -212,13 +168,8 @@ fn a_later_round_has_fresh_ids_and_users_where_they_were_left() {
             Topic::Events => drop(ids.insert(decodes(record.value))),
         }
     }
-    let later = Round {
-        start_ms: stream.end_ms(),
-        moves: 10,
-        plan_changes: 0,
-        deletes: 0,
-        ..round(1_000)
-    };
+    let later =
+        Round { start_ms: stream.end_ms(), moves: 10, plan_changes: 0, deletes: 0, ..round(1_000) };
     let mut moved = 0;
     for (users, _, user, _, line) in records(&world(), std::slice::from_ref(&first), &later) {
         if users {
@@ -226,10 +177,7 @@ fn a_later_round_has_fresh_ids_and_users_where_they_were_left() {
                 continue;
             };
             if field(&line, "/user_id").is_some() {
-                assert_ne!(
-                    regions.insert(user, Some(region.clone())),
-                    Some(Some(region))
-                );
+                assert_ne!(regions.insert(user, Some(region.clone())), Some(Some(region)));
                 moved += 1;
             }
         } else if let Some(id) = decodes(&line) {
@@ -256,10 +204,7 @@ fn partitions_are_those_of_kafkas_java_client() {
         ("foobar", -790_332_482),
         ("a-little-bit-long-string", -985_981_536),
         ("a-little-bit-longer-string", -1_486_304_829),
-        (
-            "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
-            -58_897_971,
-        ),
+        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
         ("abc", 479_470_107),
     ] {
         assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
@@ -277,11 +222,7 @@ fn times_and_ids_are_written_as_others_read_them() {
         assert_eq!(time.as_millisecond(), time_ms);
     }
     let lines = records(&world(), &[], &round(300));
-    for id in lines
-        .iter()
-        .filter(|record| !record.0)
-        .filter_map(|record| decodes(&record.4))
-    {
+    for id in lines.iter().filter(|record| !record.0).filter_map(|record| decodes(&record.4)) {
         let parsed = uuid::Uuid::parse_str(&id).unwrap();
         assert_eq!((parsed.get_version_num(), parsed.to_string()), (4, id));
     }
@@ -289,29 +230,10 @@ fn times_and_ids_are_written_as_others_read_them() {
 
 #[test]
 fn options_out_of_range_are_named() {
-    let broken = World {
-        regions: 1,
-        ..world()
-    };
-    assert!(
-        broken
-            .check()
-            .unwrap_err()
-            .to_string()
-            .contains("`regions` is 1")
-    );
-    let shares = Shares {
-        duplicates: 0.7,
-        malformed: 0.4,
-        ..Shares::default()
-    };
-    assert!(
-        Round { shares, ..round(1) }
-            .check()
-            .unwrap_err()
-            .to_string()
-            .contains("duplicates")
-    );
+    let broken = World { regions: 1, ..world() };
+    assert!(broken.check().unwrap_err().to_string().contains("`regions` is 1"));
+    let shares = Shares { duplicates: 0.7, malformed: 0.4, ..Shares::default() };
+    assert!(Round { shares, ..round(1) }.check().unwrap_err().to_string().contains("duplicates"));
     assert_eq!(round(1).check(), Ok(()));
     assert_eq!(Users::new(&world()).all.len(), 500);
 }
@@ -324,12 +246,7 @@ fn write(
 ) -> Result<Counts, target::TargetError> {
     let directory = directory::Directory::open(folder, &world(), !earlier.is_empty())?;
     let mut stream = Stream::new(&world(), earlier, round);
-    target::run(
-        &mut stream,
-        &mut target::Target::Directory(directory),
-        None,
-        |_| {},
-    )?;
+    target::run(&mut stream, &mut target::Target::Directory(directory), None, |_| {})?;
     Ok(stream.counts())
 }
 
@@ -342,14 +259,9 @@ fn a_directory_holds_a_line_for_each_record_and_is_appended_to_only() {
         std::fs::read(folder.path().join(topic).join(format!("{number}.jsonl"))).unwrap()
     };
     let lines = |topic: &str, partitions: u32| -> u64 {
-        (0..partitions)
-            .map(|n| read(topic, n).split(|&b| b == b'\n').count() as u64 - 1)
-            .sum()
+        (0..partitions).map(|n| read(topic, n).split(|&b| b == b'\n').count() as u64 - 1).sum()
     };
-    assert_eq!(
-        (lines("events", 3), lines("users", 2)),
-        (counts.records, counts.user_records)
-    );
+    assert_eq!((lines("events", 3), lines("users", 2)), (counts.records, counts.user_records));
     let before: Vec<_> = (0..3).map(|n| read("events", n)).collect();
 
     let error = write(folder.path(), &[], &first).unwrap_err();
@@ -361,31 +273,19 @@ fn a_directory_holds_a_line_for_each_record_and_is_appended_to_only() {
 
     std::fs::write(folder.path().join("events/1.jsonl"), "{\"half\":").unwrap();
     let error = write(folder.path(), std::slice::from_ref(&first), &round(100)).unwrap_err();
-    assert!(
-        error.to_string().contains("1.jsonl: ends within a line"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("1.jsonl: ends within a line"), "{error}");
 }
 
 #[test]
 fn a_round_that_was_broken_off_is_not_gone_on_from() {
     let folder = tempfile::tempdir().unwrap();
     let mut history = History::new(world());
-    assert!(matches!(
-        History::read(folder.path()),
-        Err(HistoryError::Missing { .. })
-    ));
+    assert!(matches!(History::read(folder.path()), Err(HistoryError::Missing { .. })));
     history.rounds.push(round(10));
     history.write(folder.path()).unwrap();
-    assert!(matches!(
-        History::read(folder.path()),
-        Err(HistoryError::Open { .. })
-    ));
+    assert!(matches!(History::read(folder.path()), Err(HistoryError::Open { .. })));
     history.end_ms = Some(1);
     history.write(folder.path()).unwrap();
     assert_eq!(History::read(folder.path()).unwrap(), history);
-    assert!(matches!(
-        History::refuse_existing(folder.path()),
-        Err(HistoryError::Exists { .. })
-    ));
+    assert!(matches!(History::refuse_existing(folder.path()), Err(HistoryError::Exists { .. })));
 }

@@ -25,13 +25,7 @@ const fn region(
     currency: &'static [u8; 3],
     conversion: u32,
 ) -> Region {
-    Region {
-        name,
-        weight,
-        utc_offset,
-        currency,
-        conversion,
-    }
+    Region { name, weight, utc_offset, currency, conversion }
 }
 
 /// Regions by number; those beyond the list are named `region-N` and behave like the one at N modulo 8.
@@ -57,30 +51,10 @@ pub struct Plan {
 
 /// Plans by number.
 pub const PLANS: [Plan; 4] = [
-    Plan {
-        name: "free",
-        weight: 60,
-        price_cents: 900,
-        conversion: 80,
-    },
-    Plan {
-        name: "basic",
-        weight: 25,
-        price_cents: 1_900,
-        conversion: 110,
-    },
-    Plan {
-        name: "pro",
-        weight: 12,
-        price_cents: 4_900,
-        conversion: 140,
-    },
-    Plan {
-        name: "enterprise",
-        weight: 3,
-        price_cents: 29_900,
-        conversion: 170,
-    },
+    Plan { name: "free", weight: 60, price_cents: 900, conversion: 80 },
+    Plan { name: "basic", weight: 25, price_cents: 1_900, conversion: 110 },
+    Plan { name: "pro", weight: 12, price_cents: 4_900, conversion: 140 },
+    Plan { name: "enterprise", weight: 3, price_cents: 29_900, conversion: 170 },
 ];
 
 /// Whether the dimension knows a user.
@@ -145,22 +119,12 @@ impl Users {
                 region: pick(scale(bits as u32, total), &weights) as u16,
                 partition: (hash % world.partitions) as u16,
                 user_partition: (hash % world.user_partitions) as u16,
-                plan: pick(
-                    scale((bits >> 32) as u32, 100),
-                    &PLANS.map(|plan| plan.weight),
-                ) as u8,
-                status: if known {
-                    Status::Known
-                } else {
-                    Status::Unknown
-                },
+                plan: pick(scale((bits >> 32) as u32, 100), &PLANS.map(|plan| plan.weight)) as u8,
+                status: if known { Status::Known } else { Status::Unknown },
                 stage: 0,
             }
         });
-        Users {
-            all: all.collect(),
-            regions: world.regions,
-        }
+        Users { all: all.collect(), regions: world.regions }
     }
 
     /// Brings a change into effect.
@@ -199,11 +163,7 @@ impl Users {
             let Some((user, kind)) = users.choose(kind, &mut gone, &mut random) else {
                 continue;
             };
-            let change = Change {
-                time_ms,
-                user,
-                kind,
-            };
+            let change = Change { time_ms, user, kind };
             users.apply(&change);
             changes.push(change);
         }
@@ -228,15 +188,11 @@ impl Users {
         let kind = match due {
             Due::Move => {
                 let other = random.below(u32::from(self.regions) - 1) as u16 + 1;
-                ChangeKind::Move {
-                    region: (user.region + other) % self.regions,
-                }
+                ChangeKind::Move { region: (user.region + other) % self.regions }
             }
             Due::Plan => {
                 let other = random.below(PLANS.len() as u32 - 1) as u8 + 1;
-                ChangeKind::Plan {
-                    plan: (user.plan + other) % PLANS.len() as u8,
-                }
+                ChangeKind::Plan { plan: (user.plan + other) % PLANS.len() as u8 }
             }
             Due::Delete | Due::Return => {
                 gone.push(number);
@@ -283,9 +239,7 @@ pub fn region_name(number: u16) -> Option<&'static str> {
 
 /// The users of each region, as weights.
 pub fn region_weights(regions: u16) -> Vec<u32> {
-    (0..regions)
-        .map(|number| region_of(number).weight)
-        .collect()
+    (0..regions).map(|number| region_of(number).weight).collect()
 }
 
 /// The hash by which Kafka's Java client chooses a partition (MurmurHash2, 32 bits, its seed).

@@ -57,8 +57,11 @@ impl Interner {
     /// All symbols with their contents, sorted.
     pub fn all(&self) -> Vec<(Symbol, Box<[u8]>)> {
         let tables = self.read();
-        let mut all: Vec<_> =
-            tables.contents.iter().map(|(hash, content)| (Symbol(*hash), content.clone())).collect();
+        let mut all: Vec<_> = tables
+            .contents
+            .iter()
+            .map(|(hash, content)| (Symbol(*hash), content.clone()))
+            .collect();
         all.sort_unstable();
         all
     }

@@ -105,7 +105,7 @@ impl State {
 
 /// The open files of one table on one worker. Lives on the lane.
 #[derive(Debug)]
-pub struct AppendFiles {
+pub(super) struct AppendFiles {
     context: Arc<WorkerContext>,
     table: TableIndex,
     /// Index of the column whose day partitions the table.
@@ -116,7 +116,7 @@ pub struct AppendFiles {
 
 impl AppendFiles {
     /// No file is open.
-    pub fn new(context: &Arc<WorkerContext>, table: TableIndex) -> Self {
+    pub(super) fn new(context: &Arc<WorkerContext>, table: TableIndex) -> Self {
         let spec = &context.tables.get(table).spec;
         let day_column = match &spec.partitioning {
             Partitioning::None => None,
@@ -127,7 +127,7 @@ impl AppendFiles {
     }
 
     /// Adds rows (all columns but `_commit`) to the files of their commit and day.
-    pub fn write(&mut self, commit: Commit, rows: &RecordBatch) -> Result<(), WriteError> {
+    pub(super) fn write(&mut self, commit: Commit, rows: &RecordBatch) -> Result<(), WriteError> {
         if rows.num_rows() == 0 {
             return Ok(());
         }
@@ -143,7 +143,7 @@ impl AppendFiles {
     }
 
     /// Finishes all files of `commit`.
-    pub fn finish(&mut self, commit: Commit) -> Vec<Finished> {
+    pub(super) fn finish(&mut self, commit: Commit) -> Vec<Finished> {
         while let Some(key) = self.open.keys().find(|(of, _)| *of == commit).copied() {
             let closed = self.close(key);
             self.context.check(closed);

@@ -266,8 +266,10 @@ impl Committer {
             ("tidewater.cut", cut.to_owned()),
         ];
         let owned = |(key, value): (&str, String)| (key.to_owned(), value);
-        let properties =
-            [("tidewater.commit", self.commit.next().to_string()), ("tidewater.cut", cut.to_owned())];
+        let properties = [
+            ("tidewater.commit", self.commit.next().to_string()),
+            ("tidewater.cut", cut.to_owned()),
+        ];
         let retention = Retention {
             snapshots_min: self.job.lake.keep_snapshots,
             age_min: std::time::Duration::ZERO,

@@ -173,7 +173,8 @@ impl CurrentTable {
     ) -> Result<Vec<Finished>, CurrentError> {
         let shape = self.shape();
         let interner = &self.context.interner;
-        let keyed = changes.into_iter().map(|(group, delta)| Ok((shape.key(&group, interner)?, delta)));
+        let keyed =
+            changes.into_iter().map(|(group, delta)| Ok((shape.key(&group, interner)?, delta)));
         let mut keyed = keyed.collect::<Result<Vec<_>, RowError>>()?;
         keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let rewrite = self.rewrite(commit, keyed)?;
@@ -195,7 +196,9 @@ impl CurrentTable {
         for (index, leaf) in leaves.iter().enumerate() {
             let upper = leaves.get(index + 1).map(|next| &next.lower);
             let mut mine = Vec::new();
-            while let Some(change) = changes.next_if(|(key, _)| upper.is_none_or(|upper| key < upper)) {
+            while let Some(change) =
+                changes.next_if(|(key, _)| upper.is_none_or(|upper| key < upper))
+            {
                 mine.push(change);
             }
             if mine.is_empty() && carried.is_none() {

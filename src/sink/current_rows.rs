@@ -75,7 +75,9 @@ pub enum RowError {
         kind: ColumnType,
     },
     /// A group that no dictionary explains.
-    #[error("table {table}: group {symbol:#018x} is not in the symbol dictionary; the state is incomplete")]
+    #[error(
+        "table {table}: group {symbol:#018x} is not in the symbol dictionary; the state is incomplete"
+    )]
     UnknownGroup {
         /// The table.
         table: String,
@@ -83,7 +85,9 @@ pub enum RowError {
         symbol: u64,
     },
     /// A row with fewer than no events: the stored table and the state disagree.
-    #[error("table {table}: the totals of {key:?} fell below zero; its files and the state disagree")]
+    #[error(
+        "table {table}: the totals of {key:?} fell below zero; its files and the state disagree"
+    )]
     Negative {
         /// The table.
         table: String,
@@ -295,7 +299,10 @@ impl CurrentShape {
             totals: Delta {
                 count: counts[index],
                 users: users[index],
-                sums: sums.iter().map(|(shown, values)| sum_of(&shown[index], values[index])).collect(),
+                sums: sums
+                    .iter()
+                    .map(|(shown, values)| sum_of(&shown[index], values[index]))
+                    .collect(),
             },
             commit: commits[index] as u64,
         };
@@ -321,7 +328,7 @@ fn longs_of(column: &ArrayRef) -> Option<Vec<i64>> {
 }
 
 /// A column of these values. Values of another type are NULL; the caller's types rule them out.
-pub fn array_of<'a>(kind: ColumnType, values: impl Iterator<Item = &'a Value>) -> ArrayRef {
+pub(super) fn array_of<'a>(kind: ColumnType, values: impl Iterator<Item = &'a Value>) -> ArrayRef {
     match kind {
         ColumnType::String => {
             let text = values.map(|value| match value {
@@ -350,9 +357,9 @@ pub fn array_of<'a>(kind: ColumnType, values: impl Iterator<Item = &'a Value>) -
             let decimals = Decimal128Array::from_iter(unscaled).into_data();
             let kind = arrow_schema::DataType::Decimal128(precision, scale as i8);
             let data = decimals.into_builder().data_type(kind).build();
-            Arc::new(Decimal128Array::from(data.unwrap_or_else(|error| {
-                panic!("a decimal column can't be made: {error}")
-            })))
+            Arc::new(Decimal128Array::from(
+                data.unwrap_or_else(|error| panic!("a decimal column can't be made: {error}")),
+            ))
         }
     }
 }

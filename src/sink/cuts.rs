@@ -28,7 +28,7 @@ pub struct CutRow {
 }
 
 /// Rows of the table `cuts`.
-pub fn cut_rows(
+pub(super) fn cut_rows(
     schema: &SchemaRef,
     rows: &[CutRow],
     counts: &BTreeMap<(Role, i32), Counts>,

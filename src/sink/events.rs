@@ -69,7 +69,8 @@ pub fn events<'s>(
     let mut verdicts = builder.new_input(verdicts, home);
     let (finished, finished_stream) = builder.new_output();
     let (_encoded, encoded_stream) = builder.new_output::<Vec<()>>();
-    let mut finished = OutputBuilder::<_, timely::container::CapacityContainerBuilder<_>>::from(finished);
+    let mut finished =
+        OutputBuilder::<_, timely::container::CapacityContainerBuilder<_>>::from(finished);
     let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
     let mut state = State::new(Arc::clone(context), table, Mailbox::new(wake));
     builder.build(move |capabilities| {
@@ -145,7 +146,9 @@ impl State {
                     self.encode(epoch, waiting);
                 }
                 Next::Commit(_) => {
-                    let Some((commit, capability)) = self.commits.take_complete(open) else { break };
+                    let Some((commit, capability)) = self.commits.take_complete(open) else {
+                        break;
+                    };
                     self.writing.insert(commit, capability);
                     let files = Arc::clone(&self.files);
                     self.context.lane.submit(&self.mailbox, move || {

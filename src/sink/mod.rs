@@ -22,13 +22,12 @@ mod stored;
 mod tables;
 
 pub use append::append;
-pub use committer::{Committed, Committer, CommitterError, Cuts};
+pub use committer::{Committer, CommitterError, Cuts};
+pub use current::current;
 pub use cuts::CutRow;
-pub use current::{CurrentTable, current};
-pub use current_rows::CurrentShape;
 pub use events::{Payload, Verdict, events};
 pub use finished::{Counts, Finished, Leaf, TableIndex};
 pub use gather::{CommitParts, gather};
 pub use merger::Merger;
-pub use stored::{Stored, StoredError, StoredTable};
-pub use tables::{TableDef, TableSet};
+pub use stored::{Stored, StoredError};
+pub use tables::TableSet;

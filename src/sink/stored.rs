@@ -50,7 +50,9 @@ pub struct StoredTable {
 #[derive(Debug, Error)]
 pub enum StoredError {
     /// Not JSON of the right shape.
-    #[error("the state of job {job} in the catalog can't be read ({error}); restore the catalog from a copy")]
+    #[error(
+        "the state of job {job} in the catalog can't be read ({error}); restore the catalog from a copy"
+    )]
     Shape {
         /// The job.
         job: String,
@@ -58,7 +60,9 @@ pub enum StoredError {
         error: serde_json::Error,
     },
     /// Written by another version.
-    #[error("the state of job {job} has format {found}, and this program reads {FORMAT}; use the version that wrote it")]
+    #[error(
+        "the state of job {job} has format {found}, and this program reads {FORMAT}; use the version that wrote it"
+    )]
     Format {
         /// The job.
         job: String,

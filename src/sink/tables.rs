@@ -38,7 +38,7 @@ pub struct TableSet {
 }
 
 /// The table property that says which job owns a table.
-pub const JOB_PROPERTY: &str = "tidewater.job";
+pub(super) const JOB_PROPERTY: &str = "tidewater.job";
 
 impl TableSet {
     /// The tables of `job`.

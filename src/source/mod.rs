@@ -11,8 +11,8 @@ use thiserror::Error;
 use crate::job::SourceSpec;
 
 pub mod cut;
-pub mod feed;
 mod directory;
+pub mod feed;
 mod kafka;
 #[cfg(test)]
 mod kafka_tests;

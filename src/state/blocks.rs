@@ -80,8 +80,7 @@ impl<'a> BlockReader<'a> {
         let geometry = self.slab.geometry();
         let start = (block - self.run.start) * geometry.block_bytes;
         let end = start + geometry.bytes_of(block);
-        self.slab
-            .verify(block, &mut self.buffer.slice(end)[start..])
+        self.slab.verify(block, &mut self.buffer.slice(end)[start..])
     }
 
     fn bytes_of(&self, run: &Range<usize>) -> usize {
@@ -103,13 +102,7 @@ impl<'a> BlockReader<'a> {
             let bytes = self.bytes_of(&self.runs[at]);
             let offset = self.slab.geometry().offset_of(self.runs[at].start);
             // Advice that is not taken costs time only.
-            fadvise(
-                self.slab.file(),
-                offset,
-                NonZeroU64::new(bytes as u64),
-                Advice::WillNeed,
-            )
-            .ok();
+            fadvise(self.slab.file(), offset, NonZeroU64::new(bytes as u64), Advice::WillNeed).ok();
             self.advised += 1;
             self.advised_bytes += bytes;
         }

@@ -7,10 +7,7 @@
 //! A block is `rows | padding | checksum`. [`Rows::verify`] is the only way to a [`Rows`], so no row
 //! is ever decoded from bytes whose checksum has not been compared.
 
-#![allow(
-    unsafe_code,
-    reason = "abomonation's encode and decode are unsafe functions"
-)]
+#![allow(unsafe_code, reason = "abomonation's encode and decode are unsafe functions")]
 
 use abomonation::Abomonation;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -45,12 +42,7 @@ pub(crate) struct Codec {
 
 impl Codec {
     const fn of<const W: usize>() -> Self {
-        Self {
-            width: W,
-            encode: encode::<W>,
-            row: row::<W>,
-            all: all::<W>,
-        }
+        Self { width: W, encode: encode::<W>, row: row::<W>, all: all::<W> }
     }
 
     /// The codec of rows of `width` words, if there is one.
@@ -97,9 +89,7 @@ static TABLE: [Codec; WIDTH_MAX] = [
 ];
 
 fn encode<const W: usize>(row: &[u64], out: &mut Vec<u8>) {
-    let words = row
-        .try_into()
-        .expect("the writer checks the width of every row");
+    let words = row.try_into().expect("the writer checks the width of every row");
     // SAFETY: `Row<W>` is `repr(C)` over `u64`s: every byte is initialised, none is padding, and
     // there is nothing behind a pointer for `entomb` to write.
     unsafe { abomonation::encode(&Row::<W> { words }, out) }.expect("a Vec takes every byte");
@@ -108,10 +98,7 @@ fn encode<const W: usize>(row: &[u64], out: &mut Vec<u8>) {
 fn row<const W: usize>(bytes: &mut [u8], at: usize) -> &[u64] {
     let size = size_of::<Row<W>>();
     let bytes = &mut bytes[at * size..(at + 1) * size];
-    assert!(
-        bytes.as_ptr().cast::<Row<W>>().is_aligned(),
-        "blocks lie in an aligned buffer"
-    );
+    assert!(bytes.as_ptr().cast::<Row<W>>().is_aligned(), "blocks lie in an aligned buffer");
     // SAFETY: the slice holds exactly one row (sliced above, with bounds checks), it is aligned
     // (asserted), every bit pattern is a valid `[u64; W]`, and the default `exhume` neither writes
     // nor follows anything. The reference lives as long as the exclusive borrow of the bytes.

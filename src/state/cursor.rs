@@ -33,16 +33,7 @@ impl<'a> Cursor<'a> {
         wanted: Option<&'a [u64]>,
         age: usize,
     ) -> Self {
-        Self {
-            reader,
-            width,
-            key,
-            wanted,
-            run: 0..0,
-            rows: Vec::new(),
-            at: 0,
-            age,
-        }
+        Self { reader, width, key, wanted, run: 0..0, rows: Vec::new(), at: 0, age }
     }
 
     fn row(&self) -> &[u64] {
@@ -151,11 +142,7 @@ impl<'a> Merged<'a> {
                 heap.push(cursor);
             }
         }
-        Ok(Self {
-            heap,
-            key,
-            row: Vec::new(),
-        })
+        Ok(Self { heap, key, row: Vec::new() })
     }
 
     /// The next row by key.

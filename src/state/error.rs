@@ -25,11 +25,7 @@ pub enum StateError {
 
     /// The operating system refused an operation.
     #[error("cannot {action} {}; check the disk and the permissions of the state folder", file.display())]
-    Io {
-        action: &'static str,
-        file: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, file: PathBuf, source: io::Error },
 
     /// A layout, a row or a batch of keys that the caller may not pass.
     #[error("state collection {collection:?}: {what}")]
@@ -40,11 +36,7 @@ pub enum StateError {
         "state collection {collection:?}: the commits of {older} and {newer} overlap; the state \
          manifest is inconsistent, rebuild the state with `tidewater recover`"
     )]
-    Overlap {
-        collection: String,
-        older: String,
-        newer: String,
-    },
+    Overlap { collection: String, older: String, newer: String },
 
     /// A merge was asked to stop; its inputs are untouched and its output is gone.
     #[error("the merge of state collection {collection:?} was stopped")]
@@ -53,34 +45,22 @@ pub enum StateError {
 
 impl StateError {
     pub(crate) fn damaged(file: &Path, what: impl Into<String>) -> Self {
-        Self::Damaged {
-            file: file.to_owned(),
-            what: what.into(),
-        }
+        Self::Damaged { file: file.to_owned(), what: what.into() }
     }
 
     pub(crate) fn misuse(collection: &str, what: impl Into<String>) -> Self {
-        Self::Misuse {
-            collection: collection.to_owned(),
-            what: what.into(),
-        }
+        Self::Misuse { collection: collection.to_owned(), what: what.into() }
     }
 
     pub(crate) fn io(action: &'static str, file: &Path, source: io::Error) -> Self {
-        Self::Io {
-            action,
-            file: file.to_owned(),
-            source,
-        }
+        Self::Io { action, file: file.to_owned(), source }
     }
 
     /// An error of reading from a slab: a file that ends too early is damaged, not unlucky.
     pub(crate) fn read(file: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::UnexpectedEof => Self::damaged(file, "it is cut short"),
-            io::ErrorKind::NotFound => Self::Missing {
-                file: file.to_owned(),
-            },
+            io::ErrorKind::NotFound => Self::Missing { file: file.to_owned() },
             _ => Self::io("read", file, source),
         }
     }

@@ -27,13 +27,7 @@ pub(crate) fn is_collection_name(name: &str) -> bool {
 
 /// The name of a new slab.
 pub(crate) fn slab_name(collection: &str, origin: &Origin, uuid: Uuid) -> String {
-    let Origin {
-        incarnation,
-        worker,
-        commit_from,
-        commit_to,
-        ..
-    } = origin;
+    let Origin { incarnation, worker, commit_from, commit_to, .. } = origin;
     let uuid = uuid.simple();
     format!(
         "{collection}.i{incarnation:08}.c{commit_from:010}-{commit_to:010}.w{worker:04}.{uuid}.{EXTENSION}"
@@ -44,9 +38,7 @@ pub(crate) fn slab_name(collection: &str, origin: &Origin, uuid: Uuid) -> String
 pub(crate) fn incarnation_of(name: &str) -> Option<u64> {
     let mut parts = name.rsplit('.');
     let ours = parts.next()? == EXTENSION
-        && parts
-            .next()
-            .is_some_and(|uuid| Uuid::try_parse(uuid).is_ok())
+        && parts.next().is_some_and(|uuid| Uuid::try_parse(uuid).is_ok())
         && parts.next().is_some_and(|worker| worker.starts_with('w'))
         && parts.next().is_some_and(|commits| commits.starts_with('c'));
     let incarnation = parts.next()?.strip_prefix('i')?.parse().ok()?;
@@ -103,13 +95,7 @@ mod tests {
     use super::*;
 
     fn origin(incarnation: u64) -> Origin {
-        Origin {
-            incarnation,
-            worker: 3,
-            generation: 0,
-            commit_from: 5,
-            commit_to: 9,
-        }
+        Origin { incarnation, worker: 3, generation: 0, commit_from: 5, commit_to: 9 }
     }
 
     #[test]
@@ -119,23 +105,14 @@ mod tests {
             let name = slab_name(collection, &origin(17), Uuid::from_u128(5));
             assert_eq!(incarnation_of(&name), Some(17), "{name}");
         }
-        let longest = slab_name(
-            &"n".repeat(COLLECTION_NAME_MAX),
-            &origin(u64::MAX),
-            Uuid::nil(),
-        );
+        let longest = slab_name(&"n".repeat(COLLECTION_NAME_MAX), &origin(u64::MAX), Uuid::nil());
         assert!(longest.len() < 255);
     }
 
     #[test]
     fn foreign_names_have_no_incarnation() {
-        for name in [
-            "",
-            "ids.slab",
-            "catalog.db",
-            "i1.c1-1.w0.x.slab",
-            "ids.i1.c1-1.w0.nope.slab",
-        ] {
+        for name in ["", "ids.slab", "catalog.db", "i1.c1-1.w0.x.slab", "ids.i1.c1-1.w0.nope.slab"]
+        {
             assert_eq!(incarnation_of(name), None, "{name}");
         }
         for name in ["", ".hidden", "a/b", "ü", "a b"] {
@@ -157,15 +134,8 @@ mod tests {
         let now = SystemTime::now();
         let hour = Duration::from_secs(3600);
 
-        assert!(
-            collect_orphans(dir.path(), &keep, 2, now - hour)
-                .unwrap()
-                .is_empty()
-        );
-        assert_eq!(
-            collect_orphans(dir.path(), &keep, 2, now + hour).unwrap(),
-            [orphan]
-        );
+        assert!(collect_orphans(dir.path(), &keep, 2, now - hour).unwrap().is_empty());
+        assert_eq!(collect_orphans(dir.path(), &keep, 2, now + hour).unwrap(), [orphan]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
         assert!(dir.path().join(current).exists());
         sync_dir(dir.path()).unwrap();

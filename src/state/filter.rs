@@ -14,12 +14,8 @@ const DESCRIPTOR: usize = BinaryFuse8::DESCRIPTOR_LEN;
 /// `hash(w) = w` and `hash(..u, w) = xxh3(w, seed = hash(..u))`: the filter mixes by itself, so one
 /// word needs no hashing and distinct words stay distinct.
 pub(crate) fn hash(words: &[u64]) -> u64 {
-    let (first, rest) = words
-        .split_first()
-        .expect("a layout without filter words never hashes");
-    rest.iter().fold(*first, |seed, word| {
-        xxh3_64_with_seed(&word.to_le_bytes(), seed)
-    })
+    let (first, rest) = words.split_first().expect("a layout without filter words never hashes");
+    rest.iter().fold(*first, |seed, word| xxh3_64_with_seed(&word.to_le_bytes(), seed))
 }
 
 /// Builds the filter of `hashes` and empties them. None if there are none, or if no filter holds.
@@ -106,9 +102,7 @@ mod tests {
     fn strangers_are_mostly_denied() {
         let mut hashes: Vec<u64> = (0..10_000).map(|i| hash(&[i, 1])).collect();
         let filter = Filter::from_bytes(build(&mut hashes).unwrap()).unwrap();
-        let wrong = (0..10_000)
-            .filter(|i| filter.may_contain(hash(&[*i, 2])))
-            .count();
+        let wrong = (0..10_000).filter(|i| filter.may_contain(hash(&[*i, 2]))).count();
         assert!(wrong < 100, "{wrong} of 10,000 strangers pass");
     }
 

@@ -70,8 +70,7 @@ impl Geometry {
 
     /// Rows of a block; only the last may have fewer than the others.
     pub(crate) fn rows_of(&self, block: usize) -> usize {
-        self.rows_per_block()
-            .min(self.rows - block * self.rows_per_block())
+        self.rows_per_block().min(self.rows - block * self.rows_per_block())
     }
 
     pub(crate) fn offset_of(&self, block: usize) -> u64 {
@@ -224,8 +223,7 @@ impl Tail {
     pub(crate) fn read(file: &File, path: &Path, bytes: usize) -> Result<(Self, u64), StateError> {
         let damaged = |what: &str| StateError::damaged(path, what);
         let read = |buffer: &mut [u8], at: usize| {
-            file.read_exact_at(buffer, at as u64)
-                .map_err(|source| StateError::read(path, source))
+            file.read_exact_at(buffer, at as u64).map_err(|source| StateError::read(path, source))
         };
         let mut end = vec![0; TAIL_READ.min(bytes)];
         let end_at = bytes - end.len();
@@ -247,10 +245,7 @@ impl Tail {
         }
         let footer_bytes = (lengths & u64::from(u32::MAX)) as usize;
         let wrong = || damaged("its footer makes no sense");
-        let footer_at = end
-            .len()
-            .checked_sub(TRAILER + footer_bytes)
-            .ok_or_else(wrong)?;
+        let footer_at = end.len().checked_sub(TRAILER + footer_bytes).ok_or_else(wrong)?;
         let footer = &end[footer_at..end.len() - TRAILER];
         // Not verified yet: `sections` accepts it only if every length adds up to the file's.
         let footer = Footer::from_bytes(footer, bytes).ok_or_else(wrong)?;
@@ -269,20 +264,11 @@ impl Tail {
         let directory = &behind[..footer.geometry.chunks() * ENTRY];
         let order = &behind[directory.len()..directory.len() + WORD];
         if order != BYTE_ORDER.to_ne_bytes() {
-            return Err(damaged(
-                "it was written on a machine of the other byte order",
-            ));
+            return Err(damaged("it was written on a machine of the other byte order"));
         }
         let directory = directory.chunks_exact(ENTRY).map(entry).collect();
         let index = index.chunks_exact(WORD).map(word).collect();
-        Ok((
-            Self {
-                footer,
-                index,
-                directory,
-            },
-            stored,
-        ))
+        Ok((Self { footer, index, directory }, stored))
     }
 }
 
@@ -309,11 +295,7 @@ fn checksum(before: &[u8], behind: &[u8]) -> u64 {
 fn entry(bytes: &[u8]) -> FilterEntry {
     let (offset, rest) = bytes.split_at(WORD);
     let (length, checksum) = rest.split_at(WORD);
-    FilterEntry {
-        offset: word(offset),
-        bytes: word(length),
-        checksum: word(checksum),
-    }
+    FilterEntry { offset: word(offset), bytes: word(length), checksum: word(checksum) }
 }
 
 fn put_words(out: &mut Vec<u8>, words: &[u64]) {

@@ -25,37 +25,23 @@ impl Layout {
         key: usize,
         filter: usize,
     ) -> Result<Self, StateError> {
-        let layout = Self {
-            collection: collection.to_owned(),
-            width,
-            key,
-            filter,
-        };
+        let layout = Self { collection: collection.to_owned(), width, key, filter };
         layout.check()?;
         Ok(layout)
     }
 
     pub(crate) fn check(&self) -> Result<(), StateError> {
-        let Self {
-            collection,
-            width,
-            key,
-            filter,
-        } = self;
+        let Self { collection, width, key, filter } = self;
         let misuse = |what| Err(StateError::misuse(collection, what));
         if !is_collection_name(collection) {
             let of = "letters, digits, `_`, `-` and `.`";
-            return misuse(format!(
-                "its name must be 1 to {COLLECTION_NAME_MAX} of {of}"
-            ));
+            return misuse(format!("its name must be 1 to {COLLECTION_NAME_MAX} of {of}"));
         }
         if !(1..=WIDTH_MAX).contains(width) {
             return misuse(format!("a row has 1 to {WIDTH_MAX} words, not {width}"));
         }
         if !(1..=*width).contains(key) || filter > key {
-            return misuse(format!(
-                "{key} key and {filter} filter words in a row of {width}"
-            ));
+            return misuse(format!("{key} key and {filter} filter words in a row of {width}"));
         }
         Ok(())
     }
@@ -68,15 +54,11 @@ impl Layout {
         distinct: bool,
     ) -> Result<(), StateError> {
         let whole = words.len().is_multiple_of(size);
-        let sorted = words
-            .chunks_exact(size)
-            .is_sorted_by(|a, b| if distinct { a < b } else { a <= b });
+        let sorted =
+            words.chunks_exact(size).is_sorted_by(|a, b| if distinct { a < b } else { a <= b });
         if whole && sorted {
             return Ok(());
         }
-        Err(StateError::misuse(
-            &self.collection,
-            "keys to look up must be whole and sorted",
-        ))
+        Err(StateError::misuse(&self.collection, "keys to look up must be whole and sorted"))
     }
 }

@@ -54,10 +54,7 @@ pub struct Manifest {
 
 impl Default for Manifest {
     fn default() -> Self {
-        Self {
-            version: MANIFEST_VERSION,
-            slabs: BTreeMap::new(),
-        }
+        Self { version: MANIFEST_VERSION, slabs: BTreeMap::new() }
     }
 }
 
@@ -90,11 +87,7 @@ impl Manifest {
 
     /// The names of all live files.
     pub fn files(&self) -> HashSet<String> {
-        self.slabs
-            .values()
-            .flatten()
-            .map(|slab| slab.file.clone())
-            .collect()
+        self.slabs.values().flatten().map(|slab| slab.file.clone()).collect()
     }
 
     /// Checks the version and the invariant; to be called on a manifest that was read.
@@ -167,19 +160,13 @@ pub(crate) mod tests {
         let mut manifest = Manifest::default();
         for commit in 1..=4 {
             for worker in 0..2 {
-                manifest
-                    .add(paper(0, (commit, commit), worker, 80))
-                    .unwrap();
+                manifest.add(paper(0, (commit, commit), worker, 80)).unwrap();
             }
         }
         let inputs = manifest.collection("ids")[2..6].to_vec();
         let merged = paper(0, (2, 3), 9, 300);
         manifest.replace(&inputs, merged.clone()).unwrap();
-        let commits: Vec<u64> = manifest
-            .collection("ids")
-            .iter()
-            .map(|s| s.commit_to)
-            .collect();
+        let commits: Vec<u64> = manifest.collection("ids").iter().map(|s| s.commit_to).collect();
         assert_eq!(commits, [1, 1, 3, 4, 4]);
         assert!(manifest.replace(&inputs, merged).is_err());
         manifest.check().unwrap();
@@ -189,14 +176,8 @@ pub(crate) mod tests {
     fn overlapping_commits_are_refused() {
         let mut manifest = Manifest::default();
         manifest.add(paper(0, (1, 3), 0, 80)).unwrap();
-        assert!(matches!(
-            manifest.add(paper(0, (3, 4), 0, 80)),
-            Err(StateError::Overlap { .. })
-        ));
-        assert!(matches!(
-            manifest.add(paper(0, (3, 3), 0, 80)),
-            Err(StateError::Overlap { .. })
-        ));
+        assert!(matches!(manifest.add(paper(0, (3, 4), 0, 80)), Err(StateError::Overlap { .. })));
+        assert!(matches!(manifest.add(paper(0, (3, 3), 0, 80)), Err(StateError::Overlap { .. })));
         manifest.add(paper(1, (3, 4), 0, 80)).unwrap();
         assert_eq!(manifest.collection("ids").len(), 2);
         manifest.version = 2;

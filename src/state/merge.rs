@@ -32,10 +32,7 @@ const STOP_ROWS: u64 = 1 << 14;
 /// has more than [`RUNS_MAX`] runs: the newest runs such that each is at most twice as large as all
 /// newer ones together. Each row is so rewritten a logarithmic number of times.
 pub fn choose_merge(slabs: &[SlabMeta]) -> Option<Range<usize>> {
-    assert!(
-        slabs.is_sorted_by_key(SlabMeta::age),
-        "slabs come in the manifest's order"
-    );
+    assert!(slabs.is_sorted_by_key(SlabMeta::age), "slabs come in the manifest's order");
     let mut end = slabs.len();
     for generation in slabs.chunk_by(|a, b| a.generation == b.generation).rev() {
         let begin = end - generation.len();
@@ -83,16 +80,10 @@ pub fn merge(
 ) -> Result<SlabMeta, StateError> {
     check_order(slabs)?;
     let (Some(oldest), Some(newest)) = (slabs.first(), slabs.last()) else {
-        return Err(StateError::misuse(
-            &layout.collection,
-            "a merge of no slabs",
-        ));
+        return Err(StateError::misuse(&layout.collection, "a merge of no slabs"));
     };
     if oldest.generation != newest.generation {
-        return Err(StateError::misuse(
-            &layout.collection,
-            "a merge across generations",
-        ));
+        return Err(StateError::misuse(&layout.collection, "a merge across generations"));
     }
     let origin = Origin {
         incarnation,
@@ -113,9 +104,7 @@ pub fn merge(
     let mut rows = 0_u64;
     while let Some(row) = merged.next()? {
         if rows.is_multiple_of(STOP_ROWS) && stop.load(Ordering::Relaxed) {
-            return Err(StateError::Stopped {
-                collection: layout.collection.clone(),
-            });
+            return Err(StateError::Stopped { collection: layout.collection.clone() });
         }
         writer.push(row)?;
         rows += 1;
@@ -145,22 +134,13 @@ mod tests {
     fn the_newest_runs_are_merged_as_long_as_the_older_is_not_much_larger() {
         let slabs = sizes(&[100_000, 9000, 10, 10, 10, 10, 10, 10, 10]);
         assert_eq!(choose_merge(&slabs), Some(2..9));
-        assert_eq!(
-            choose_merge(&sizes(&[500, 1, 1, 1, 1, 1, 1, 1, 2])),
-            Some(1..9)
-        );
-        assert_eq!(
-            choose_merge(&sizes(&[16, 1, 1, 1, 1, 1, 1, 1, 1])),
-            Some(0..9)
-        );
+        assert_eq!(choose_merge(&sizes(&[500, 1, 1, 1, 1, 1, 1, 1, 2])), Some(1..9));
+        assert_eq!(choose_merge(&sizes(&[16, 1, 1, 1, 1, 1, 1, 1, 1])), Some(0..9));
     }
 
     #[test]
     fn a_newest_slab_that_is_too_small_does_not_stop_older_ones_from_merging() {
-        assert_eq!(
-            choose_merge(&sizes(&[9, 9, 9, 9, 9, 9, 9, 9, 1])),
-            Some(0..8)
-        );
+        assert_eq!(choose_merge(&sizes(&[9, 9, 9, 9, 9, 9, 9, 9, 1])), Some(0..8));
         let growing: Vec<u64> = (0..12).rev().map(|i| 4_u64.pow(i)).collect();
         assert_eq!(choose_merge(&sizes(&growing)), None);
     }
@@ -184,10 +164,7 @@ mod tests {
         };
         let few: Vec<SlabMeta> = commits(0, 5).chain(commits(1, 5)).collect();
         assert_eq!(choose_merge(&few), None);
-        let many: Vec<SlabMeta> = commits(0, 9)
-            .chain(commits(1, 9))
-            .chain(commits(2, 3))
-            .collect();
+        let many: Vec<SlabMeta> = commits(0, 9).chain(commits(1, 9)).chain(commits(2, 3)).collect();
         assert_eq!(choose_merge(&many), Some(9..18));
     }
 
@@ -198,20 +175,13 @@ mod tests {
             slabs.push(paper(0, (commit, commit), 0, 10));
             written += 10;
             if let Some(range) = choose_merge(&slabs) {
-                let (from, to) = (
-                    slabs[range.start].commit_from,
-                    slabs[range.end - 1].commit_to,
-                );
+                let (from, to) = (slabs[range.start].commit_from, slabs[range.end - 1].commit_to);
                 let bytes = slabs[range.clone()].iter().map(|slab| slab.bytes).sum();
                 slabs.splice(range, [paper(0, (from, to), 0, bytes)]);
                 written += bytes;
             }
             assert!(slabs.len() <= 16, "{} slabs", slabs.len());
         }
-        assert!(
-            written <= 2000 * 10 * 8,
-            "each byte was written {} times",
-            written / 20_000
-        );
+        assert!(written <= 2000 * 10 * 8, "each byte was written {} times", written / 20_000);
     }
 }

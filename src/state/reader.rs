@@ -82,11 +82,7 @@ impl Reader {
         check_order(slabs)?;
         let open = |meta| Slab::open(dir, layout, meta);
         let slabs = slabs.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Self {
-            layout: layout.clone(),
-            slabs,
-            counters: Counters::default(),
-        })
+        Ok(Self { layout: layout.clone(), slabs, counters: Counters::default() })
     }
 
     /// The shape of the rows.
@@ -160,9 +156,7 @@ impl Reader {
         if words > 0 {
             self.rule_out(slab, &mut probes, |at| filter::hash(&key(at)[..words]))?;
         }
-        self.counters
-            .probes
-            .fetch_add(pending.len() as u64, Ordering::Relaxed);
+        self.counters.probes.fetch_add(pending.len() as u64, Ordering::Relaxed);
 
         let blocks = probes.iter().map(|probe| probe.block);
         let mut reader = BlockReader::new(slab, &self.counters, blocks);
@@ -202,9 +196,7 @@ impl Reader {
                     let blocks = slab.blocks_of_prefix(*word);
                     probes.extend(blocks.map(|block| Probe { block, key }));
                 }
-                self.counters
-                    .probes
-                    .fetch_add(words.len() as u64, Ordering::Relaxed);
+                self.counters.probes.fetch_add(words.len() as u64, Ordering::Relaxed);
                 if self.layout.filter == 1 {
                     self.rule_out(slab, &mut probes, |at| filter::hash(&words[at..=at]))?;
                 }
@@ -233,11 +225,7 @@ impl Reader {
             let at = slab.chunk_of(chunk[0].block);
             match slab.filter(at, chunk.len(), &self.counters)? {
                 Some(filter) => {
-                    kept.extend(
-                        chunk
-                            .iter()
-                            .filter(|probe| filter.may_contain(hash(probe.key))),
-                    );
+                    kept.extend(chunk.iter().filter(|probe| filter.may_contain(hash(probe.key))));
                 }
                 None => kept.extend_from_slice(chunk),
             }

@@ -52,10 +52,7 @@ impl Slab {
     pub fn open(dir: &Path, layout: &Layout, meta: &SlabMeta) -> Result<Self, StateError> {
         let path = dir.join(&meta.file);
         let file = File::open(&path).map_err(|source| StateError::read(&path, source))?;
-        let bytes = file
-            .metadata()
-            .map_err(|source| StateError::read(&path, source))?
-            .len();
+        let bytes = file.metadata().map_err(|source| StateError::read(&path, source))?.len();
         if bytes != meta.bytes {
             let what = format!("it is {bytes} bytes long, the manifest says {}", meta.bytes);
             return Err(StateError::damaged(&path, what));
@@ -69,11 +66,7 @@ impl Slab {
         let Some(codec) = Codec::of_width(footer.geometry.width) else {
             return Err(StateError::damaged(&path, "its rows are too wide"));
         };
-        let chunk = |entry| Chunk {
-            entry,
-            probes: AtomicUsize::new(0),
-            filter: OnceLock::new(),
-        };
+        let chunk = |entry| Chunk { entry, probes: AtomicUsize::new(0), filter: OnceLock::new() };
         Ok(Self {
             codec,
             geometry: footer.geometry,
@@ -159,26 +152,16 @@ impl Slab {
         probes: usize,
         counters: &Counters,
     ) -> Result<Option<&Filter>, StateError> {
-        let Chunk {
-            entry,
-            probes: so_far,
-            filter,
-        } = &self.chunks[chunk];
+        let Chunk { entry, probes: so_far, filter } = &self.chunks[chunk];
         if entry.bytes == 0 || filter.get().is_some() {
             return Ok(filter.get());
         }
-        if so_far
-            .fetch_add(probes, Ordering::Relaxed)
-            .saturating_add(probes)
-            < FILTER_AFTER_PROBES
+        if so_far.fetch_add(probes, Ordering::Relaxed).saturating_add(probes) < FILTER_AFTER_PROBES
         {
             return Ok(None);
         }
         let damaged = |what| StateError::damaged(&self.path, format!("filter {chunk}: {what}"));
-        let end = entry
-            .offset
-            .checked_add(entry.bytes)
-            .filter(|end| *end <= self.meta.bytes);
+        let end = entry.offset.checked_add(entry.bytes).filter(|end| *end <= self.meta.bytes);
         if end.is_none() {
             return Err(damaged("it lies outside the file"));
         }
@@ -206,13 +189,8 @@ impl Slab {
         bytes: &'a mut [u8],
     ) -> Result<Rows<'a>, StateError> {
         let rows = self.geometry.rows_of(block);
-        Rows::verify(
-            self.codec,
-            bytes,
-            rows,
-            self.seed.wrapping_add(block as u64),
-        )
-        .map_err(|what| StateError::damaged(&self.path, format!("block {block}: {what}")))
+        Rows::verify(self.codec, bytes, rows, self.seed.wrapping_add(block as u64))
+            .map_err(|what| StateError::damaged(&self.path, format!("block {block}: {what}")))
     }
 }
 
@@ -238,8 +216,5 @@ fn difference(
         ("last commit", footer.commit_to == meta.commit_to),
         ("generation", footer.generation == meta.generation),
     ];
-    checks
-        .into_iter()
-        .find(|(_, same)| !same)
-        .map(|(what, _)| what)
+    checks.into_iter().find(|(_, same)| !same).map(|(what, _)| what)
 }

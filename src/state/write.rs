@@ -29,10 +29,7 @@ pub struct WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self {
-            block_bytes: 16 << 10,
-            chunk_blocks: 1024,
-        }
+        Self { block_bytes: 16 << 10, chunk_blocks: 1024 }
     }
 }
 
@@ -49,13 +46,7 @@ pub struct Origin {
 impl Origin {
     /// The origin of a slab of one commit.
     pub fn of_commit(incarnation: u64, worker: usize, commit: u64, generation: u64) -> Self {
-        Self {
-            incarnation,
-            worker,
-            generation,
-            commit_from: commit,
-            commit_to: commit,
-        }
+        Self { incarnation, worker, generation, commit_from: commit, commit_to: commit }
     }
 }
 
@@ -159,9 +150,7 @@ impl SlabWriter {
 
     /// Appends a row, whose key must be greater than the one before.
     pub(crate) fn push(&mut self, row: &[u64]) -> Result<(), StateError> {
-        let Layout {
-            width, key, filter, ..
-        } = self.layout;
+        let Layout { width, key, filter, .. } = self.layout;
         if row.len() != width {
             return Err(self.misuse(format!("a row of {} words, not {width}", row.len())));
         }
@@ -188,8 +177,7 @@ impl SlabWriter {
         self.geometry.rows += 1;
         self.block_rows += 1;
         if self.block_rows == self.rows_per_block {
-            self.pending
-                .resize(self.block_start + self.geometry.block_bytes - CHECKSUM, 0);
+            self.pending.resize(self.block_start + self.geometry.block_bytes - CHECKSUM, 0);
             self.close_block()?;
         }
         Ok(())

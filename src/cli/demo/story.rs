@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::RecordBatch;
 use indicatif::HumanCount;
 
 use crate::cli::show::rows::TableRows;
@@ -80,7 +80,8 @@ pub(super) fn newest_rows(table: &LoadedTable) -> anyhow::Result<String> {
         let surplus = last.len().saturating_sub(ROWS_SHOWN);
         last.drain(..surplus);
     }
-    let mut skipped = last.iter().map(RecordBatch::num_rows).sum::<usize>().saturating_sub(ROWS_SHOWN);
+    let mut skipped =
+        last.iter().map(RecordBatch::num_rows).sum::<usize>().saturating_sub(ROWS_SHOWN);
     let mut shown = None;
     for batch in last {
         let skip = skipped.min(batch.num_rows());

@@ -4,9 +4,8 @@ use anyhow::Context;
 
 /// Milliseconds since 1970 of an RFC 3339 time.
 pub(super) fn parse_time(text: &str) -> anyhow::Result<i64> {
-    let time: jiff::Timestamp = text
-        .parse()
-        .with_context(|| format!("--start: {text} is no RFC 3339 time"))?;
+    let time: jiff::Timestamp =
+        text.parse().with_context(|| format!("--start: {text} is no RFC 3339 time"))?;
     Ok(time.as_millisecond())
 }
 
@@ -23,16 +22,11 @@ pub(super) fn count(text: &str) -> Result<u64, String> {
     let plain = text.replace('_', "");
     let (digits, unit) = match plain.strip_suffix(['k', 'K']) {
         Some(digits) => (digits, 1_000),
-        None => plain
-            .strip_suffix(['m', 'M'])
-            .map_or((plain.as_str(), 1), |d| (d, 1_000_000)),
+        None => plain.strip_suffix(['m', 'M']).map_or((plain.as_str(), 1), |d| (d, 1_000_000)),
     };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "is no number such as 1000, 20k or 5M".to_owned())?;
-    number
-        .checked_mul(unit)
-        .ok_or_else(|| "is too large".to_owned())
+    let number: u64 =
+        digits.parse().map_err(|_| "is no number such as 1000, 20k or 5M".to_owned())?;
+    number.checked_mul(unit).ok_or_else(|| "is too large".to_owned())
 }
 
 /// A count that is not 0.

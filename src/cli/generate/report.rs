@@ -42,12 +42,7 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Progress {
-            bar,
-            expected,
-            started: now,
-            printed: now,
-        }
+        Progress { bar, expected, started: now, printed: now }
     }
 
     pub(super) fn show(&mut self, written: u64) {
@@ -63,10 +58,7 @@ impl Progress {
         let expected = self.expected;
         // Progress that can't be shown is no reason to stop.
         let mut screen = std::io::stderr();
-        drop(writeln!(
-            screen,
-            "{written} of about {expected} records, {rate:.0}/s"
-        ));
+        drop(writeln!(screen, "{written} of about {expected} records, {rate:.0}/s"));
     }
 
     pub(super) fn finish(&self) {
@@ -80,30 +72,19 @@ impl Progress {
 pub(super) fn summary(report: &Report) -> String {
     let counts = &report.counts;
     let bold = Style::new().bold();
-    let bold = if std::io::stdout().is_terminal() {
-        bold
-    } else {
-        Style::new()
-    };
+    let bold = if std::io::stdout().is_terminal() { bold } else { Style::new() };
     let mut text = String::new();
     let mut line = |name: &str, count: u64, note: &str| {
         text.push_str(&format!("{name:<18}{bold}{count:>14}{bold:#}  {note}\n"));
     };
-    let across = format!(
-        "{} in another partition, {} conflicts",
-        counts.across, counts.conflicts
-    );
+    let across = format!("{} in another partition, {} conflicts", counts.across, counts.conflicts);
     let delays = format!("{} out of order, {} late", counts.out_of_order, counts.late);
     let changes = format!(
         "{} moves, {} plan changes, {} deletions, {} returns, {} malformed",
         counts.moves, counts.plan_changes, counts.deletes, counts.returns, counts.malformed_users
     );
     let size = counts.event_bytes / counts.records.max(1);
-    line(
-        "event records",
-        counts.records,
-        &format!("{size} bytes each"),
-    );
+    line("event records", counts.records, &format!("{size} bytes each"));
     line("  events", counts.events, &delays);
     line("  duplicates", counts.duplicates, &across);
     line("  malformed", counts.malformed, "");
@@ -111,13 +92,7 @@ pub(super) fn summary(report: &Report) -> String {
     for (step, &count) in &counts.steps {
         line(&format!("  {step}"), count, "");
     }
-    let Report {
-        start,
-        end,
-        seconds,
-        records_per_second,
-        ..
-    } = report;
+    let Report { start, end, seconds, records_per_second, .. } = report;
     text.push_str(&format!(
         "from {start} to {end}, in {seconds:.2} s: {records_per_second:.0} records a second"
     ));

@@ -73,10 +73,11 @@ impl TableRows {
         &'a self,
         conditions: &'a [Condition],
     ) -> impl Iterator<Item = anyhow::Result<RecordBatch>> + 'a {
-        let files = self.files.iter().flat_map(|path| match open(path, &self.columns, BATCH_ROWS) {
-            Ok(batches) => Either::Batches(batches, path),
-            Err(error) => Either::Failed(Some(error)),
-        });
+        let files =
+            self.files.iter().flat_map(|path| match open(path, &self.columns, BATCH_ROWS) {
+                Ok(batches) => Either::Batches(batches, path),
+                Err(error) => Either::Failed(Some(error)),
+            });
         files.map(|batch| Ok(meeting(batch?, conditions)?))
     }
 }
@@ -105,7 +106,11 @@ fn damaged(path: &str, cause: &dyn std::fmt::Display) -> ReadError {
 }
 
 /// Reads the named columns of a data file.
-fn open(path: &str, columns: &[String], rows: usize) -> Result<ParquetRecordBatchReader, ReadError> {
+fn open(
+    path: &str,
+    columns: &[String],
+    rows: usize,
+) -> Result<ParquetRecordBatchReader, ReadError> {
     let plain = normal_path(path);
     let file = File::open(plain).map_err(|error| StorageError::new("open", plain, error))?;
     let builder =

@@ -53,16 +53,10 @@ fn every_shorter_or_longer_file_is_damage() {
         bad.resize(length, 0);
         fs::write(&file, &bad).unwrap();
         // With the length the manifest says, and with one that agrees with the file.
-        let agreeing = SlabMeta {
-            bytes: length as u64,
-            ..meta.clone()
-        };
+        let agreeing = SlabMeta { bytes: length as u64, ..meta.clone() };
         for meta in [&meta, &agreeing] {
             let error = read_all(dir.path(), &layout, meta, &rows).expect_err("a changed length");
-            assert!(
-                matches!(error, StateError::Damaged { .. }),
-                "{length}: {error}"
-            );
+            assert!(matches!(error, StateError::Damaged { .. }), "{length}: {error}");
         }
     }
 }
@@ -73,21 +67,13 @@ fn a_file_cut_after_it_was_opened_and_a_missing_one_are_errors() {
     let (layout, meta, rows) = simple(dir.path(), 0, 31);
     let file = dir.path().join(&meta.file);
     let reader = Reader::open(dir.path(), &layout, std::slice::from_ref(&meta)).unwrap();
-    fs::OpenOptions::new()
-        .write(true)
-        .open(&file)
-        .unwrap()
-        .set_len(5)
-        .unwrap();
+    fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(5).unwrap();
     let keys: Vec<u64> = rows.keys().flatten().copied().collect();
     let error = reader.get_many(&keys, &mut |_, _| {}).unwrap_err();
     assert!(matches!(error, StateError::Damaged { .. }), "{error}");
     let error = reader.scan_prefix_many(&[10], &mut |_| {}).unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.contains(&meta.file) && text.contains("tidewater recover"),
-        "{text}"
-    );
+    assert!(text.contains(&meta.file) && text.contains("tidewater recover"), "{text}");
 
     fs::remove_file(&file).unwrap();
     let error = Reader::open(dir.path(), &layout, std::slice::from_ref(&meta)).unwrap_err();
@@ -107,16 +93,7 @@ fn a_sound_file_in_the_place_of_another_is_damage() {
     assert!(matches!(error, StateError::Damaged { .. }), "{error}");
 
     let (layout, meta, rows) = simple(dir.path(), 2, 31);
-    for other in [
-        Layout {
-            filter: 1,
-            ..layout.clone()
-        },
-        Layout {
-            width: 4,
-            ..layout.clone()
-        },
-    ] {
+    for other in [Layout { filter: 1, ..layout.clone() }, Layout { width: 4, ..layout.clone() }] {
         let error = read_all(dir.path(), &other, &meta, &rows).unwrap_err();
         assert!(matches!(error, StateError::Damaged { .. }), "{error}");
     }

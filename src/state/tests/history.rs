@@ -11,10 +11,7 @@ fn get_all(reader: &Reader, keys: &[Vec<u64>]) -> Oracle {
     let mut found = Oracle::new();
     let mut add = |at: usize, row: &[u64]| {
         assert_eq!(row[..reader.layout().key], keys[at]);
-        assert!(
-            found.insert(keys[at].clone(), row.to_vec()).is_none(),
-            "found twice"
-        );
+        assert!(found.insert(keys[at].clone(), row.to_vec()).is_none(), "found twice");
     };
     reader.get_many(&keys.concat(), &mut add).unwrap();
     found
@@ -22,32 +19,20 @@ fn get_all(reader: &Reader, keys: &[Vec<u64>]) -> Oracle {
 
 fn scan(reader: &Reader, words: &[u64]) -> Vec<Vec<u64>> {
     let mut rows = Vec::new();
-    reader
-        .scan_prefix_many(words, &mut |row| rows.push(row.to_vec()))
-        .unwrap();
+    reader.scan_prefix_many(words, &mut |row| rows.push(row.to_vec())).unwrap();
     rows
 }
 
 /// Every answer of the reader against the oracle, for keys that exist and ones that don't.
 fn check(reader: &Reader, oracle: &Oracle, asked: &BTreeSet<Vec<u64>>) {
     let keys: Vec<Vec<u64>> = asked.iter().cloned().collect();
-    let expected: Oracle = oracle
-        .clone()
-        .into_iter()
-        .filter(|(key, _)| asked.contains(key))
-        .collect();
+    let expected: Oracle =
+        oracle.clone().into_iter().filter(|(key, _)| asked.contains(key)).collect();
     assert_eq!(get_all(reader, &keys), expected);
 
     let words: BTreeSet<u64> = asked.iter().map(|key| key[0]).collect();
-    let expected: Vec<_> = oracle
-        .values()
-        .filter(|row| words.contains(&row[0]))
-        .cloned()
-        .collect();
-    assert_eq!(
-        scan(reader, &words.into_iter().collect::<Vec<_>>()),
-        expected
-    );
+    let expected: Vec<_> = oracle.values().filter(|row| words.contains(&row[0])).cloned().collect();
+    assert_eq!(scan(reader, &words.into_iter().collect::<Vec<_>>()), expected);
 }
 
 #[derive(Debug, Clone)]

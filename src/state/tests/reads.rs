@@ -13,14 +13,8 @@ fn untouched_blocks_are_never_read() {
     let reader = Reader::open(dir.path(), &layout, &[meta]).unwrap();
     assert_eq!(reader.stats(), ReadStats::default());
     // Keys outside the slab, and keys no row can lie between.
-    reader
-        .get_many(&[0, 0, 9, 9, u64::MAX, 0], &mut |_, _| {
-            panic!("nothing there")
-        })
-        .unwrap();
-    reader
-        .scan_prefix_many(&[0, u64::MAX], &mut |_| panic!("nothing there"))
-        .unwrap();
+    reader.get_many(&[0, 0, 9, 9, u64::MAX, 0], &mut |_, _| panic!("nothing there")).unwrap();
+    reader.scan_prefix_many(&[0, u64::MAX], &mut |_| panic!("nothing there")).unwrap();
     assert_eq!(reader.stats().blocks, 0);
 
     let all: Vec<&Vec<u64>> = rows.keys().collect();
@@ -35,16 +29,11 @@ fn untouched_blocks_are_never_read() {
         assert_eq!(hits, asked.len());
         blocks += touched.len() as u64;
         bytes += touched.len() as u64 * 96;
-        assert_eq!(
-            (reader.stats().blocks, reader.stats().block_bytes),
-            (blocks, bytes)
-        );
+        assert_eq!((reader.stats().blocks, reader.stats().block_bytes), (blocks, bytes));
     }
     // Rows 598 and 599 begin with 3000: block 199, and the one before where they might begin.
     let mut rows = 0;
-    reader
-        .scan_prefix_many(&[3000], &mut |_| rows += 1)
-        .unwrap();
+    reader.scan_prefix_many(&[3000], &mut |_| rows += 1).unwrap();
     assert_eq!(rows, 2);
     assert!(reader.stats().blocks - blocks <= 2);
 }
@@ -55,25 +44,16 @@ fn filters_are_read_late_and_spare_blocks() {
     let layout = Layout::new("ids", 1, 1, 1).unwrap();
     let rows: Oracle = (0..4000).map(|i| (vec![i * 10], vec![i * 10])).collect();
     let origin = Origin::of_commit(1, 0, 1, 0);
-    let options = WriteOptions {
-        block_bytes: 96,
-        chunk_blocks: 1000,
-    };
+    let options = WriteOptions { block_bytes: 96, chunk_blocks: 1000 };
     let slices = rows.values().map(Vec::as_slice);
-    let meta = write_slab(dir.path(), &layout, &origin, slices, &options)
-        .unwrap()
-        .unwrap();
+    let meta = write_slab(dir.path(), &layout, &origin, slices, &options).unwrap().unwrap();
     let reader = Reader::open(dir.path(), &layout, &[meta]).unwrap();
     for key in 0..63 {
-        reader
-            .get_many(&[key * 600 + 1], &mut |_, _| panic!("nothing there"))
-            .unwrap();
+        reader.get_many(&[key * 600 + 1], &mut |_, _| panic!("nothing there")).unwrap();
     }
     assert_eq!((reader.stats().filters, reader.stats().blocks), (0, 63));
     let strangers: Vec<u64> = (0..3000).map(|i| i * 13 * 10 / 13 + 1).collect();
-    reader
-        .get_many(&strangers, &mut |_, _| panic!("nothing there"))
-        .unwrap();
+    reader.get_many(&strangers, &mut |_, _| panic!("nothing there")).unwrap();
     let stats = reader.stats();
     assert_eq!(stats.filters, 1);
     assert!(stats.blocks < 63 + 60, "{stats:?}");
@@ -92,11 +72,7 @@ fn a_stopped_or_refused_write_leaves_no_file() {
     let put =
         |rows: &[&[u64]]| write_slab(dir.path(), &layout, &origin, rows.iter().copied(), &TINY);
     assert!(put(&[]).unwrap().is_none());
-    for wrong in [
-        &[&[2, 0][..], &[1, 0]][..],
-        &[&[2, 0], &[2, 1]],
-        &[&[1, 0], &[2]],
-    ] {
+    for wrong in [&[&[2, 0][..], &[1, 0]][..], &[&[2, 0], &[2, 1]], &[&[1, 0], &[2]]] {
         assert!(matches!(put(wrong), Err(StateError::Misuse { .. })));
     }
     assert_eq!(count(), 0);
@@ -118,9 +94,7 @@ fn keys_that_are_not_sorted_or_not_whole_are_refused() {
     assert!(reader.scan_prefix_many(&[10, 10], &mut |_| {}).is_err());
     // The same key twice is found twice.
     let mut found = Vec::new();
-    reader
-        .get_many(&[10, 0, 10, 0, 11, 0], &mut |at, _| found.push(at))
-        .unwrap();
+    reader.get_many(&[10, 0, 10, 0, 11, 0], &mut |at, _| found.push(at)).unwrap();
     assert_eq!(found, [0, 1]);
 }
 
@@ -134,9 +108,6 @@ fn collections_have_sane_layouts() {
         ("a", 2, 3, 0),
         ("a", 2, 1, 2),
     ] {
-        assert!(
-            Layout::new(name, width, key, filter).is_err(),
-            "{name} {width} {key} {filter}"
-        );
+        assert!(Layout::new(name, width, key, filter).is_err(), "{name} {width} {key} {filter}");
     }
 }
