@@ -6,4 +6,8 @@ mod small;
 mod tables;
 
 mod cli;
+mod differential;
+mod interop;
 mod oracle;
+mod restart;
+mod tidy;

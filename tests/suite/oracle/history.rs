@@ -27,8 +27,12 @@ const BAD_EVENTS: [&[u8]; 16] = [
     b"{\"id\": \"b7\", \"user\": \"u1\", \"ts\": \"2026-01-01T00:00:00Z\", \"step\": {}}",
     b"{\"id\": \"\xff\"}",
 ];
-const BAD_VERSIONS: [&[u8]; 4] =
-    [b"{}", b"{\"user\": \"u1\", \"region\": 5}", b"{\"user\": \"u2\", \"deleted\": 1}", b"nothing"];
+const BAD_VERSIONS: [&[u8]; 4] = [
+    b"{}",
+    b"{\"user\": \"u1\", \"region\": 5}",
+    b"{\"user\": \"u2\", \"deleted\": 1}",
+    b"nothing",
+];
 
 /// An event that was written, for copies.
 #[derive(Debug, Clone)]
@@ -48,6 +52,8 @@ pub struct History {
     user_partitions: usize,
     /// Bytes of filling in a line, so that a topic is read in several batches.
     filling: usize,
+    /// How many events an append may have.
+    sizes: Vec<usize>,
     written: Vec<Written>,
     /// Lines that were begun: partition and what is missing of them.
     begun: Vec<(i32, String)>,
@@ -61,10 +67,17 @@ impl History {
             partitions: random.between(1, 6),
             user_partitions: random.between(1, 3),
             filling,
+            sizes: vec![0, 1, 10, 60, 120],
             random: Random::new(random.bits()),
             written: Vec::new(),
             begun: Vec::new(),
         }
+    }
+
+    /// A history of long lines, which are read in many batches.
+    pub fn long(random: &mut Random) -> Self {
+        let (users, partitions) = (40, 4);
+        History { users, partitions, filling: 20_000, sizes: vec![1500], ..History::new(random) }
     }
 
     /// Appends what comes before the next run.
@@ -78,7 +91,7 @@ impl History {
         for _ in 0..self.random.between(0, 25) {
             self.append_version(fixture);
         }
-        let events = *self.random.pick(&[0, 1, 10, 60, 120]);
+        let events = *self.random.pick(&self.sizes);
         for _ in 0..events {
             self.append_event(fixture);
         }
@@ -140,7 +153,8 @@ impl History {
         let (hour, minute) = (random.below(8), random.pick(&[0, 30, 59]));
         let fraction = random.pick(&["", ".5", ".123456"]);
         let offset = random.pick(&["Z", "+00:00", "+02:00"]);
-        write!(rest, ", \"ts\": \"2026-03-{day:02}T{hour:02}:{minute:02}:00{fraction}{offset}\"").unwrap();
+        write!(rest, ", \"ts\": \"2026-03-{day:02}T{hour:02}:{minute:02}:00{fraction}{offset}\"")
+            .unwrap();
         if random.chance(85) {
             let step = random.pick(&["view", "view", "signup", "signup", "trial", "paid", "other"]);
             write!(rest, ", \"step\": \"{step}\"").unwrap();
