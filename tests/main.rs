@@ -1,0 +1,12 @@
+//! Integration tests, one binary: the real program on real files, and what others make of its tables.
+//!
+//! | module | what it proves |
+//! | --- | --- |
+//! | `tidy` | the sources keep the rules of the house |
+//! | `cli` | exit codes, messages, the report |
+//! | `oracle` | every table at every commit equals a plain recomputation, over random histories |
+//! | `restart` | a run that is killed at any moment loses and doubles nothing |
+//! | `interop` | PyIceberg and DuckDB read the same, and DuckDB computes the same from the raw lines |
+//! | `differential` | differential-dataflow computes the same |
+
+mod suite;

@@ -1,0 +1,99 @@
+//! A job in a folder of its own: its topics on disk, its lake, and the real program to run it.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The program under test.
+pub fn tidewater() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
+    command.stdin(Stdio::null()).env_remove("TIDEWATER_LOG");
+    command
+}
+
+/// A job in a temporary folder.
+#[derive(Debug)]
+pub struct Fixture {
+    folder: TempDir,
+}
+
+impl Fixture {
+    /// A folder with the job file `job`, whose topics are the folders `events` and `users`.
+    pub fn new(job: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("tidewater-test-").tempdir().unwrap();
+        let fixture = Fixture { folder };
+        fixture.write_job(job);
+        for topic in ["events", "users"] {
+            fs::create_dir_all(fixture.path(topic)).unwrap();
+        }
+        fixture
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Puts another job file in place.
+    pub fn write_job(&self, job: &str) {
+        fs::write(self.path("job.toml"), job).unwrap();
+    }
+
+    /// The file of a partition.
+    pub fn partition(&self, topic: &str, partition: i32) -> PathBuf {
+        self.path(topic).join(format!("{partition}.jsonl"))
+    }
+
+    /// Appends bytes to a partition.
+    pub fn append(&self, topic: &str, partition: i32, bytes: impl AsRef<[u8]>) {
+        let path = self.partition(topic, partition);
+        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        file.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// `tidewater run job.toml` with more arguments, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = tidewater();
+        command.arg("run").arg(self.path("job.toml")).args(arguments);
+        command
+    }
+
+    /// Runs the job.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs the job, which must succeed, and gives its report.
+    pub fn report(&self, arguments: &[&str]) -> Value {
+        let output = self.command(arguments).args(["--output", "json"]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {}\n{stderr}", output.status);
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Runs the job, which must end with exit code `code`, and gives what it said on standard error.
+    pub fn refused(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}:\n{stderr}");
+        assert!(output.stdout.is_empty(), "a refusal has no report");
+        stderr
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> PathBuf {
+        self.path("lake/catalog.db")
+    }
+}
+
+/// The files of a folder, sorted.
+pub fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}

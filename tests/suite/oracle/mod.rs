@@ -1,0 +1,72 @@
+//! The oracle: random histories, run in rounds with changing workers and sizes; after every run every table at every
+//! commit is compared with a plain recomputation from the raw lines. It shares no code with the stages.
+
+mod answers;
+mod check;
+mod history;
+mod log;
+mod spec;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use super::fixture::Fixture;
+use super::random::Random;
+use super::tables::Tables;
+
+/// Histories of a normal run of the tests; `TIDEWATER_ORACLE=FROM..TO` chooses others.
+const SEEDS: std::ops::Range<u64> = 0..40;
+
+/// Runs one history.
+fn play(seed: u64) {
+    let mut random = Random::new(seed);
+    let spec = spec::Spec::random(&mut random);
+    let mut history = history::History::new(&mut random);
+    let fixture = Fixture::new(&spec.toml());
+    let frees_memory = random.chance(50);
+    for _ in 0..random.between(3, 6) {
+        history.append(&fixture);
+        let mut arguments = vec![
+            format!("--workers={}", random.between(1, 4)),
+            format!("--step-records={}", random.pick(&[1, 7, 50, 1000])),
+            format!("--commit-records={}", random.pick(&[1, 20, 100, 100_000])),
+        ];
+        if frees_memory && random.chance(70) {
+            arguments.push("--dedup-memory=0".to_owned());
+            arguments.push("--user-memory=0".to_owned());
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let report = fixture.report(&arguments);
+        let records = log::read(&fixture.path(""));
+        if report["commit"] == 0 {
+            assert!(records.is_empty(), "seed {seed}: records without a commit");
+            continue;
+        }
+        let tables = Tables::open(&fixture.catalog(), "n");
+        let (commit, cut) = check::Check::all(&spec, &records, tables);
+        assert_eq!(report["commit"], commit, "the newest commit");
+        for (topic, ends) in log::end_of(&records) {
+            for (partition, end) in ends {
+                assert_eq!(cut[&topic][&partition], end, "{topic} {partition} is read to its end");
+            }
+        }
+        let reported = serde_json::to_value(&cut).unwrap();
+        assert_eq!(report["cut"], reported, "the report's cut is the newest");
+    }
+}
+
+#[test]
+fn every_table_at_every_commit_equals_a_plain_recomputation() {
+    let seeds = match std::env::var("TIDEWATER_ORACLE") {
+        Ok(range) => {
+            let (from, to) = range.split_once("..").expect("TIDEWATER_ORACLE=FROM..TO");
+            from.parse().unwrap()..to.parse().unwrap()
+        }
+        Err(_) => SEEDS,
+    };
+    for seed in seeds {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(seed))) {
+            eprintln!("history {seed} fails: TIDEWATER_ORACLE={seed}..{} scripts/test oracle", seed + 1);
+            resume_unwind(panic);
+        }
+    }
+}
