@@ -57,7 +57,7 @@ pub(super) fn run(
     let sources = std::mem::take(&mut opened.sources);
     let start = opened.commit;
     let (workers, outlets) = start_workers(job, options, &opened, parts, &failure, progress)?;
-    let (inlets, readers) = start_sources(sources, &failure, progress, stop)?;
+    let (inlets, readers) = start_sources(sources, &opened.stored.cut, &failure, progress, stop)?;
     let pace = Pace {
         step_records: options.step_records,
         commit_records: options.commit_records,
@@ -179,6 +179,7 @@ type Reader = std::thread::JoinHandle<()>;
 
 fn start_sources(
     sources: Vec<(Role, Box<dyn Source>)>,
+    cut: &Cut,
     failure: &Arc<Failure>,
     progress: &Arc<Progress>,
     stop: &Arc<AtomicBool>,
@@ -188,7 +189,8 @@ fn start_sources(
         let (polls, queue) = bounded::<Poll>(POLLS_MAX);
         let topic = source.topic();
         let (start, ends) = (source.start(), source.ends());
-        inlets.push(Inlet { role, topic: Arc::clone(&topic), start, ends, polls: queue });
+        let saved = cut.offsets(&topic);
+        inlets.push(Inlet { role, topic: Arc::clone(&topic), saved, start, ends, polls: queue });
         let (failure, progress) = (Arc::clone(failure), Arc::clone(progress));
         let stop = Arc::clone(stop);
         readers.push(spawn(format!("source-{topic}"), move || {

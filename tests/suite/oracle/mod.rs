@@ -65,7 +65,10 @@ fn every_table_at_every_commit_equals_a_plain_recomputation() {
     };
     for seed in seeds {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(seed))) {
-            eprintln!("history {seed} fails: TIDEWATER_ORACLE={seed}..{} scripts/test oracle", seed + 1);
+            eprintln!(
+                "history {seed} fails: TIDEWATER_ORACLE={seed}..{} scripts/test oracle",
+                seed + 1
+            );
             resume_unwind(panic);
         }
     }
