@@ -9,4 +9,7 @@
 //! | `interop` | PyIceberg and DuckDB read the same, and DuckDB computes the same from the raw lines |
 //! | `differential` | differential-dataflow computes the same |
 
+// Nothing here is reachable from outside this binary.
+#![allow(unreachable_pub)]
+
 mod suite;

@@ -4,15 +4,29 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// No run of a test takes this long: one that does hangs, and is stopped.
+const RUN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The program under test.
 pub fn tidewater() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidewater"));
     command.stdin(Stdio::null()).env_remove("TIDEWATER_LOG");
     command
+}
+
+/// Runs a command to its end.
+pub fn output_of(command: Command) -> Output {
+    let what = format!("{command:?}");
+    let mut command = assert_cmd::Command::from_std(command);
+    let output = command.timeout(RUN_TIME_MAX).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code().is_some(), "{what} hangs or was killed: {}\n{stderr}", output.status);
+    output
 }
 
 /// A job in a temporary folder.
@@ -64,12 +78,14 @@ impl Fixture {
 
     /// Runs the job.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        output_of(self.command(arguments))
     }
 
     /// Runs the job, which must succeed, and gives its report.
     pub fn report(&self, arguments: &[&str]) -> Value {
-        let output = self.command(arguments).args(["--output", "json"]).output().unwrap();
+        let mut command = self.command(arguments);
+        command.args(["--output", "json"]);
+        let output = output_of(command);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {}\n{stderr}", output.status);
         serde_json::from_slice(&output.stdout).unwrap()

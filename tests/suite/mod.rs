@@ -2,6 +2,8 @@
 
 mod fixture;
 mod random;
+mod small;
 mod tables;
 
+mod cli;
 mod oracle;

@@ -9,6 +9,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal128Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
+use futures::executor::block_on;
 use iceberg::spec::{FormatVersion, Manifest, ManifestList, TableMetadata};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -113,7 +114,8 @@ impl Tables {
 
     /// The newest metadata of a table.
     pub fn metadata(&self, table: &str) -> TableMetadata {
-        serde_json::from_slice(&read(&self.location(table))).unwrap()
+        let store = tidewater::lake::storage::Store::local();
+        block_on(TableMetadata::read_from(store.io(), self.location(table))).unwrap()
     }
 
     /// The snapshots of a table by rising commit.

@@ -1,0 +1,125 @@
+//! A following run whose tables or job are taken over: its next commit is refused, and nothing is doubled.
+
+use std::io::Read;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use super::super::fixture::Fixture;
+use super::super::small;
+use super::{assert_says, meddle, newest_commit};
+
+/// A run with `--follow`; it is killed when the test ends before it.
+struct Following(Child);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+impl Following {
+    /// Starts to follow and waits until the topics are read.
+    fn start(fixture: &Fixture) -> Self {
+        let mut command = fixture.command(&["--follow", "--workers=2", "--output=json"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let following = Following(command.spawn().unwrap());
+        await_true("the first commit", || fixture.catalog().exists() && has_committed(fixture));
+        following
+    }
+
+    /// Waits for the end: exit code, standard output, standard error.
+    fn end(mut self) -> (Option<i32>, String, String) {
+        let mut code = None;
+        await_true("the end of the run", || {
+            code = self.0.try_wait().unwrap();
+            code.is_some()
+        });
+        let (mut out, mut err) = (String::new(), String::new());
+        self.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        self.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        (code.unwrap().code(), out, err)
+    }
+
+    fn interrupt(&self) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+}
+
+fn await_true(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} does not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn has_committed(fixture: &Fixture) -> bool {
+    let Ok(catalog) = rusqlite::Connection::open(fixture.catalog()) else { return false };
+    let sql = "SELECT upper > 0 FROM tidewater_job";
+    catalog.query_row(sql, [], |row| row.get(0)).unwrap_or(false)
+}
+
+#[test]
+fn a_following_run_ends_at_a_commit_when_it_is_interrupted() {
+    let fixture = small::fixture();
+    let following = Following::start(&fixture);
+    let commit = newest_commit(&fixture);
+    fixture.append("events", 0, small::event(500));
+    await_true("a commit of what was appended", || newest_commit(&fixture) > commit);
+    following.interrupt();
+    let (code, out, err) = following.end();
+    assert_eq!(code, Some(0), "{err}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["tables"]["small.events"]["rows"], 41, "{report:#}");
+    assert_eq!(fixture.report(&[])["records"], 0);
+}
+
+#[test]
+fn a_following_run_is_refused_when_a_table_is_changed_under_it() {
+    let fixture = small::fixture();
+    fixture.report(&[]);
+    let newest = "SELECT metadata_location FROM iceberg_tables WHERE table_name = 'events'";
+    let before: String = rusqlite::Connection::open(fixture.catalog())
+        .unwrap()
+        .query_row(newest, [], |row| row.get(0))
+        .unwrap();
+    let following = Following::start(&fixture);
+    fixture.append("users", 0, small::user(3, "moved"));
+    fixture.append("events", 0, small::event(500));
+    await_true("a commit", || {
+        let catalog = rusqlite::Connection::open(fixture.catalog()).unwrap();
+        let rows = "SELECT metadata_location <> ?1 FROM iceberg_tables WHERE table_name = 'events'";
+        catalog.query_row(rows, [&before], |row| row.get(0)).unwrap_or(false)
+    });
+    meddle(
+        &fixture,
+        "UPDATE iceberg_tables SET metadata_location = previous_metadata_location
+         WHERE table_name = 'events'",
+    );
+    fixture.append("events", 0, small::event(501));
+    let (code, out, err) = following.end();
+    assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
+    assert_says(&err, &["small.events"]);
+}
+
+#[test]
+fn a_run_that_was_overtaken_cannot_commit() {
+    let fixture = small::fixture();
+    let following = Following::start(&fixture);
+    await_true("all of the input", || {
+        let commit = newest_commit(&fixture);
+        std::thread::sleep(Duration::from_millis(200));
+        commit == newest_commit(&fixture)
+    });
+    let commit = newest_commit(&fixture);
+    meddle(&fixture, "UPDATE tidewater_job SET incarnation = incarnation + 1");
+    fixture.append("events", 0, small::event(500));
+    let (code, out, err) = following.end();
+    assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
+    assert_says(&err, &["job small"]);
+    assert_eq!(newest_commit(&fixture), commit);
+    let report = fixture.report(&[]);
+    assert_eq!(report["tables"]["small.events"]["rows"], 41, "{report:#}");
+}
