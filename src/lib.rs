@@ -1,4 +1,6 @@
-//! tidewater: Kafka topics in, exact Apache Iceberg tables out.
+//! The documentation of the crate is the README.
+//!
+#![doc = include_str!("../README.md")]
 
 pub mod job;
 pub mod model;

@@ -55,11 +55,11 @@ pub struct Args {
 /// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people; long texts are cut
+    /// For people, long texts cut
     Table,
-    /// One object a row and line; without TABLE one object
+    /// One object for each row, on a line of its own; one object in all without TABLE
     Json,
-    /// RFC 4180 with a header; NULL is nothing, an empty text is ""
+    /// RFC 4180 with a header; NULL is nothing and an empty text is ""
     Csv,
 }
 
