@@ -22,9 +22,9 @@ const EVENTS: &str = "1M";
 
 /// See it work: make events, run a job over them, and look at its tables.
 ///
-/// Makes a folder with synthetic events and users of a subscription business and a job file that reads them, runs the
-/// job, prints what is in its tables, and says what to try next. Needs nothing but some disk space: about 400 MiB for a
-/// million events.
+/// Makes a folder with synthetic events and users of a subscription business and a job file that reads
+/// them, runs the job, prints what is in its tables, and says what to try next. Needs nothing but some disk
+/// space: about 400 MiB for a million events.
 ///
 /// Where the folder holds a demonstration already, it goes on with it: the job reads only what is new.
 #[derive(Debug, clap::Args)]

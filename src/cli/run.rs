@@ -20,11 +20,11 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Run a job: read what is new, and commit all tables at once.
 ///
-/// Reads from where the last commit left off to the end of the input as it stood at the start, and exits. With --follow
-/// it stays and commits every commit_interval until it is interrupted.
+/// Reads from where the last commit left off to the end of the input as it stood at the start, and exits.
+/// With --follow it stays and commits every commit_interval until it is interrupted.
 ///
-/// An interrupt (Ctrl-C) or SIGTERM ends it at a commit, a second one at once. However a run ends, the last commit stands
-/// and the next run goes on from there, with any number of workers.
+/// An interrupt (Ctrl-C) or SIGTERM ends it at a commit, a second one at once. However a run ends, the last
+/// commit stands and the next run goes on from there, with any number of workers.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The job file
@@ -43,10 +43,12 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub connect_timeout: u64,
     /// Records of an epoch, the unit of work inside a commit
-    #[arg(long, value_name = "RECORDS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "RECORDS", default_value_t = 100_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub step_records: u64,
     /// Records after which a commit closes, whatever commit_interval says
-    #[arg(long, value_name = "RECORDS", default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "RECORDS", default_value_t = 4_000_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub commit_records: u64,
     /// Memory for event ids; beyond it they are looked up on disk
     #[arg(long, value_name = "MIB", default_value_t = 2048)]

@@ -11,9 +11,9 @@ use crate::model::fact::SLOTS;
 
 /// Check a job file without running it, and say what it means.
 ///
-/// Prints the topics that the job reads, the tables and columns that it maintains, how the slots of its facts are used,
-/// and where catalog, warehouse and state are. What is wrong is shown with its line and column, all of it at once (exit
-/// code 2). Reads no source and writes nothing.
+/// Prints the topics that the job reads, the tables and columns that it maintains, how the slots of its
+/// facts are used, and where catalog, warehouse and state are. What is wrong is shown with its line and
+/// column, all of it at once (exit code 2). Reads no source and writes nothing.
 #[derive(Debug, Clone, Args)]
 pub struct ValidateArgs {
     /// The job file
