@@ -42,14 +42,8 @@ pub struct Args {
     /// How long to try a broker that does not answer
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub connect_timeout: u64,
-<<<<<<< HEAD
     /// Records of an epoch, the unit of work inside a commit; a batch that a source read is not cut
-    #[arg(long, value_name = "RECORDS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
-=======
-    /// Records of an epoch, the unit of work inside a commit
-    #[arg(long, value_name = "RECORDS", default_value_t = 100_000)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
->>>>>>> cli
+    #[arg(long, value_name = "RECORDS", default_value_t = 100_000, value_parser = positive())]
     pub step_records: u64,
     /// Records after which a commit closes, whatever commit_interval says
     #[arg(long, value_name = "RECORDS", default_value_t = 4_000_000)]
@@ -64,6 +58,11 @@ pub struct Args {
     /// How the report at the end is printed
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
+}
+
+/// A number of records, at least one.
+fn positive() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..)
 }
 
 /// How a report is printed.
