@@ -50,7 +50,7 @@ impl Job {
         }
         for spec in &self.funnels {
             let groups = spec.group_by.iter().map(|group| typed(&group.name, group.kind));
-            let ours = [("step", "int"), ("step_name", "string"), ("users", "long")];
+            let ours = [("step", "long"), ("step_name", "string"), ("users", "long")];
             tables.extend(current(&spec.name, groups.chain(ours.map(pair)).collect()));
         }
         let bytes = [("key", "binary"), ("value", "binary")];
@@ -115,7 +115,7 @@ fn current(name: &str, columns: Vec<TableColumn>) -> [TableShape; 2] {
     let mut changes = columns.clone();
     let mut current = columns;
     current.push(pair(COMMIT));
-    changes.push(column("_diff", "long"));
+    changes.push(column("_diff", "int"));
     changes.push(pair(COMMIT));
     [
         TableShape { name: name.into(), columns: current },
