@@ -123,7 +123,7 @@ fn reason(document: &[u8]) -> Option<Reason> {
 
 #[test]
 fn an_event_becomes_a_fact_and_a_row() {
-    let full = br#" {"type":"buy","id":"e\u00311","price":"12.5","user":42,"amount":-3,
+    let full = br#" {"type":"buy","id":"e\u00311","price":"12.5","user":"42","amount":-3,
         "device":{"paid":true,"os":"i\u006fs"},"a/b":{"m~n":"1969-12-31T23:59:59.5Z"},
         "ts":"2024-01-01T01:00:00.000001+01:00","more":[1,{"x":null}]} "#;
     let bare =

@@ -27,7 +27,7 @@ fn decode(
 fn records_become_versions_and_rows() {
     let (changes, letters, rows, interner) = decode(&[
         (None, Some(br#"{"user":{"id":"u1"},"region":"eu","seats":3}"#)),
-        (None, Some(br#"{"user":{"id":2},"deleted":false}"#)),
+        (None, Some(br#"{"user":{"id":"2"},"deleted":false}"#)),
         (None, Some(br#"{"user":{"id":"u1"},"region":5,"deleted":true}"#)),
         (Some(b"u1"), None),
         (Some(br#""u\u0031""#), None),
