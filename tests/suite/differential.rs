@@ -1,5 +1,5 @@
-//! A second oracle: differential dataflow's own `reduce` and `join` as dedup and aggregate. Conflicting copies in several
-//! Kafka partitions are in it too, so that it says which copy wins.
+//! A second oracle: differential dataflow's own `reduce` and `join` as dedup and aggregate. Conflicting
+//! copies in several Kafka partitions are in it too, so that it says which copy wins.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! Other people's programs: PyIceberg and DuckDB read every table at every snapshot, and DuckDB computes the same
-//! answers from the raw lines.
+//! Other people's programs: PyIceberg and DuckDB read every table at every snapshot, and DuckDB computes the
+//! same answers from the raw lines.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Restart: the program is killed again and again at random moments; what it then finishes is right to the row.
+//! Restart: the program is killed again and again at random moments; what it then finishes is right to the
+//! row.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -162,7 +162,8 @@ impl Tables {
     }
 }
 
-/// The rows of a data file, without the columns that only the program knows (no field id, or not in the schema).
+/// The rows of a data file, without the columns that only the program knows (no field id, or not in the
+/// schema).
 fn read_file(path: &str) -> Vec<Row> {
     let file = File::open(plain(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();

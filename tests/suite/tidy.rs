@@ -1,4 +1,5 @@
-//! The rules of the house: every file says what it is, stays readable, and imports only what its place allows.
+//! The rules of the house: every file says what it is, stays readable, and imports only what its place
+//! allows.
 
 use std::fs;
 use std::path::{Path, PathBuf};

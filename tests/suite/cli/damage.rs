@@ -1,4 +1,5 @@
-//! Damaged state, full disks and locked databases: a clear error, never a wrong answer, and the next run carries on.
+//! Damaged state, full disks and locked databases: a clear error, never a wrong answer, and the next run
+//! carries on.
 
 use std::collections::BTreeSet;
 use std::fs;

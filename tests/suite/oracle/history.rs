@@ -1,7 +1,8 @@
 //! Random histories: what is appended to the topics before each run.
 //!
-//! The copies of an id: the first one in every partition has the same content, so that the winner's content does not
-//! depend on which partition is read first; conflicting copies follow behind it in its home partition.
+//! The copies of an id: the first one in every partition has the same content, so that the winner's content
+//! does not depend on which partition is read first; conflicting copies follow behind it in its home
+//! partition.
 
 use std::fmt::Write;
 

@@ -49,7 +49,8 @@ impl Record {
     }
 }
 
-/// All whole lines of the topics `events` and `users` in `folder`, in the order of topic, partition and offset.
+/// All whole lines of the topics `events` and `users` in `folder`, in the order of topic, partition and
+/// offset.
 pub fn read(folder: &Path) -> Vec<Record> {
     let mut records = Vec::new();
     for topic in ["events", "users"] {
@@ -105,7 +106,6 @@ fn name(record: &Value, key: &str, missing: &'static str) -> Result<String, &'st
         None | Some(Value::Null) => Err(missing),
         Some(Value::String(text)) if text.is_empty() => Err(missing),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Number(number)) if number.is_i64() => Ok(number.to_string()),
         Some(_) => Err("wrong_type"),
     }
 }

@@ -1,5 +1,6 @@
-//! The oracle: random histories, run in rounds with changing workers and sizes; after every run every table at every
-//! commit is compared with a plain recomputation from the raw lines. It shares no code with the stages.
+//! The oracle: random histories, run in rounds with changing workers and sizes; after every run every table
+//! at every commit is compared with a plain recomputation from the raw lines. It shares no code with the
+//! stages.
 
 mod answers;
 mod check;
