@@ -6,4 +6,5 @@ mod small;
 mod tables;
 
 mod cli;
+mod kafka;
 mod oracle;
