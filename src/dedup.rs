@@ -135,8 +135,8 @@ impl State {
         self.ids.settle(&mut admitted, &mut losers);
         self.ids.remember(&admitted);
         let counts = self.counts.entry(commit).or_default();
-        for fact in &admitted {
-            counts.entry((Role::Events, fact.partition)).or_default().events += 1;
+        for run in admitted.chunk_by(|a, b| a.partition == b.partition) {
+            counts.entry((Role::Events, run[0].partition)).or_default().events += run.len() as u64;
         }
         for fact in &losers {
             let conflict = self.ids.content(fact).is_some_and(|content| content != fact.content);

@@ -304,6 +304,13 @@ impl State {
         }
         let Some((commit, capability)) = self.finished_hold.take_complete(open) else { return };
         self.writing.insert(commit, capability);
+        let strays = self.tables.users.take_strays();
+        if strays > 0 {
+            tracing::warn!(
+                %commit, strays,
+                "keys of the dimension stand in several partitions; the greatest (partition, offset) holds"
+            );
+        }
         let fresh = self.take_fresh();
         let context = Arc::clone(&self.context);
         self.context.lane.submit(&self.mailbox, move || {

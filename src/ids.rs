@@ -158,9 +158,10 @@ impl IdSet {
     /// Notes the winners of an epoch for the slab of their commit.
     pub fn remember(&mut self, admitted: &[Fact]) {
         let horizon_us = self.context.job.dedup_horizon_us;
-        for fact in admitted {
-            let rows = self.fresh.rows.entry(generation(fact.time, horizon_us)).or_default();
-            rows.push([fact.id[0], fact.id[1], u64::from(fact.content)]);
+        let of = |fact: &Fact| generation(fact.time, horizon_us);
+        for run in admitted.chunk_by(|a, b| of(a) == of(b)) {
+            let rows = self.fresh.rows.entry(of(&run[0])).or_default();
+            rows.extend(run.iter().map(|fact| [fact.id[0], fact.id[1], u64::from(fact.content)]));
         }
     }
 

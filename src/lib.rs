@@ -1,4 +1,4 @@
-//! tidewater: Kafka topics in, exact Apache Iceberg tables out.
+#![doc = include_str!("../README.md")]
 
 pub mod job;
 pub mod model;

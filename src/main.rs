@@ -6,7 +6,7 @@ use clap::Parser;
 use tidewater::cli::{Cli, exit_code};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     stop_at_panics();

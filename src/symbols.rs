@@ -31,6 +31,14 @@ pub enum SymbolsError {
         /// Its words.
         error: std::io::Error,
     },
+    /// The state names a file that is not there.
+    #[error(
+        "symbol file {file} is missing; restore it from a backup, or start the job afresh in a new namespace"
+    )]
+    Missing {
+        /// The file.
+        file: String,
+    },
     /// The file is not what was written.
     #[error(
         "symbol file {file} is damaged; restore it from a backup, rebuild the state with `tidewater recover`, \
@@ -47,10 +55,9 @@ pub fn load(dir: &Path, files: &[String], interner: &Interner) -> Result<(), Sym
     for file in files {
         let path = dir.join(file);
         let name = || path.display().to_string();
-        let bytes = fs::read(&path).map_err(|error| SymbolsError::Io {
-            action: "read",
-            file: name(),
-            error,
+        let bytes = fs::read(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => SymbolsError::Missing { file: name() },
+            _ => SymbolsError::Io { action: "read", file: name(), error },
         })?;
         let contents = decode(&bytes).ok_or_else(|| SymbolsError::Damaged { file: name() })?;
         contents.into_iter().for_each(|content| {

@@ -44,6 +44,8 @@ pub struct Users {
     by_hash: HashMap<u64, u32, Mixed>,
     users: Vec<User>,
     dirty: Vec<UserIndex>,
+    /// Versions that came from another Kafka partition than the one before.
+    strays: u64,
 }
 
 /// User hashes are well mixed already.
@@ -71,7 +73,8 @@ impl std::hash::Hasher for MixedHasher {
 impl Users {
     /// No user is known; one without a version has the columns `nothing`.
     pub fn new(nothing: Symbol) -> Self {
-        Users { nothing, by_hash: HashMap::default(), users: Vec::new(), dirty: Vec::new() }
+        let (by_hash, users, dirty) = (HashMap::default(), Vec::new(), Vec::new());
+        Users { nothing, by_hash, users, dirty, strays: 0 }
     }
 
     /// The number of a user who was touched in this run.
@@ -124,7 +127,10 @@ impl Users {
     pub fn change(&mut self, index: UserIndex, change: &DimensionChange) -> Symbol {
         let nothing = self.nothing;
         let user = &mut self.users[index.0 as usize];
-        user.version = Some(change.position);
+        let before = user.version.replace(change.position);
+        if before.is_some_and(|before| before.partition != change.position.partition) {
+            self.strays += 1;
+        }
         user.deleted = change.deleted;
         let columns = if change.deleted { nothing } else { change.columns };
         if !std::mem::replace(&mut user.dirty, true) {
@@ -147,6 +153,12 @@ impl Users {
             }
         }
         rows
+    }
+
+    /// How many versions came from another Kafka partition than their key's version before, since the last call.
+    /// A key belongs in one partition, as compaction requires; which of its versions is the newest is not said otherwise.
+    pub fn take_strays(&mut self) -> u64 {
+        std::mem::take(&mut self.strays)
     }
 
     /// Bytes in memory.

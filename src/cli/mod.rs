@@ -6,6 +6,8 @@ pub mod run;
 pub mod show;
 pub mod validate;
 
+use std::io::IsTerminal;
+
 use clap::{Parser, Subcommand};
 
 use crate::driver::Refused;
@@ -61,6 +63,7 @@ fn tell_on_stderr() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
         .init();
@@ -93,7 +96,10 @@ fn is_refusal(cause: &(dyn std::error::Error + 'static)) -> bool {
     };
     cause.is::<Refused>()
         || cause.is::<StoredError>()
-        || matches!(cause.downcast_ref(), Some(SymbolsError::Damaged { .. }))
+        || matches!(
+            cause.downcast_ref(),
+            Some(SymbolsError::Damaged { .. } | SymbolsError::Missing { .. })
+        )
         || cause.downcast_ref().is_some_and(refused_source)
         || cause.downcast_ref().is_some_and(refused_state)
         || cause.downcast_ref().is_some_and(refused_commit)

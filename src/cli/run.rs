@@ -38,7 +38,7 @@ pub struct Args {
     /// How long to try a broker that does not answer
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub connect_timeout: u64,
-    /// Records of an epoch, the unit of work inside a commit
+    /// Records of an epoch, the unit of work inside a commit; a batch that a source read is not cut
     #[arg(long, value_name = "RECORDS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub step_records: u64,
     /// Records after which a commit closes, whatever commit_interval says

@@ -203,7 +203,7 @@ impl Name {
         Name { cell: extractor.want(pointer), what, missing }
     }
 
-    /// The text of the field; a JSON integer is taken as its text.
+    /// The text of the field.
     #[inline]
     pub(super) fn read<'a>(
         &self,
@@ -213,9 +213,8 @@ impl Name {
         let cell = extractor.cell(self.cell);
         let text = match cell {
             Cell::String(text) => extractor.text(document, text),
-            Cell::Number(text) => extractor.text(document, text),
             Cell::Missing | Cell::Null => "",
-            Cell::Boolean(_) | Cell::Nested => {
+            Cell::Number(_) | Cell::Boolean(_) | Cell::Nested => {
                 return Err(self.wrong_type(extractor, document, cell));
             }
         };
@@ -227,17 +226,13 @@ impl Name {
             };
             return Err(Reject::new(self.missing, format!("the {} is {state}", self.what)));
         }
-        if matches!(cell, Cell::Number(_)) && text.contains(['.', 'e', 'E']) {
-            return Err(self.wrong_type(extractor, document, cell));
-        }
         Ok(text)
     }
 
     #[cold]
     fn wrong_type(&self, extractor: &Extractor, document: &str, cell: Cell) -> Reject {
         let found = describe(extractor, document, cell);
-        let detail =
-            format!("the {} must be a string or an integer and {found} was found", self.what);
+        let detail = format!("the {} must be a string and {found} was found", self.what);
         Reject::new(Reason::WrongType, detail)
     }
 }

@@ -14,7 +14,7 @@
 //! * No object, wanted or not, at any depth, holds a key twice (compared after escapes are resolved).
 //! * No string, key or value, wanted or not, holds half a surrogate pair; no number is beyond a
 //!   double's range.
-//! * Ids, users and keys are strings; a JSON integer is taken as its text. The empty string counts as
+//! * Ids, users and keys are strings, and nothing else. The empty string counts as
 //!   missing.
 //! * A string column takes JSON strings alone. A boolean column takes `true` and `false` alone.
 //! * A long column takes JSON numbers whose value is integral (`5`, `5.0`, `5e3`), never strings.

@@ -50,7 +50,9 @@ pub(super) struct Inlet {
     pub role: Role,
     /// The topic.
     pub topic: Arc<str>,
-    /// Where reading starts.
+    /// Where the last commit ended; empty on a first run.
+    pub saved: Offsets,
+    /// Where reading starts: elsewhere only if a loss was accepted.
     pub start: Offsets,
     /// The ends as they stood at the start.
     pub ends: Offsets,
@@ -104,9 +106,18 @@ impl Pacing {
         start: Commit,
     ) -> Self {
         let positions: Vec<Offsets> = inlets.iter().map(|inlet| inlet.start.clone()).collect();
+        let since = |inlet: &Inlet| {
+            let mut committed = inlet.start.clone();
+            committed.extend(inlet.saved.iter().map(|(partition, offset)| (*partition, *offset)));
+            committed
+        };
+        let committed = inlets.iter().map(since).collect();
+        // A loss that was accepted is committed, even if nothing follows it.
+        let moved = |inlet: &Inlet| !inlet.saved.is_empty() && inlet.saved != inlet.start;
+        let commit_started = inlets.iter().any(moved).then(Instant::now);
         Pacing {
             pace,
-            committed: positions.clone(),
+            committed,
             positions,
             inlets,
             outlets,
@@ -119,7 +130,7 @@ impl Pacing {
             step_records: 0,
             step_started: Instant::now(),
             commit_records: 0,
-            commit_started: None,
+            commit_started,
         }
     }
 

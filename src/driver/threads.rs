@@ -21,8 +21,9 @@ use crate::job::{FactLayout, Job};
 use crate::model::Epoch;
 use crate::offload::Lane;
 use crate::sink::{CommitParts, Committer, Counts, Cuts, Merger};
+use crate::source::cut::Cut;
 use crate::source::feed::{Feed, Role};
-use crate::source::{Poll, Source};
+use crate::source::{OffsetReporter, Poll, Source, SourceError};
 use crate::worker::{Failure, WorkerContext};
 
 /// Batches that wait between a source and pacing.
@@ -56,7 +57,7 @@ pub(super) fn run(
     let sources = std::mem::take(&mut opened.sources);
     let start = opened.commit;
     let (workers, outlets) = start_workers(job, options, &opened, parts, &failure, progress)?;
-    let (inlets, readers) = start_sources(sources, &failure, progress, stop)?;
+    let (inlets, readers) = start_sources(sources, &opened.stored.cut, &failure, progress, stop)?;
     let pace = Pace {
         step_records: options.step_records,
         commit_records: options.commit_records,
@@ -91,8 +92,9 @@ pub(super) fn run(
         clock: Arc::new(SystemClock),
         merger,
     };
+    let reports = GroupReports::new(job)?;
     // The committer has the thread of the caller.
-    let finished = commit_all(committer, &parts_queue, &cuts_queue, &failure, progress);
+    let finished = commit_all(committer, &reports, &parts_queue, &cuts_queue, &failure, progress);
     drop((parts_queue, cuts_queue));
     for thread in readers.into_iter().chain([pacing]) {
         thread.join().map_err(|_| anyhow!("a thread of the run panicked"))?;
@@ -116,9 +118,29 @@ fn spawn(
     thread.spawn(body).with_context(|| format!("cannot start the thread {name}"))
 }
 
+/// Tells Kafka's consumer groups how far the job is, for lag tools; the offsets are never read back.
+struct GroupReports(Vec<(String, OffsetReporter)>);
+
+impl GroupReports {
+    fn new(job: &Job) -> Result<Self, SourceError> {
+        let dimension = job.dimension.iter().map(|dimension| &dimension.source);
+        let mut reports = Vec::new();
+        for source in std::iter::once(&job.events.source).chain(dimension) {
+            let reporter = OffsetReporter::new(source)?;
+            reports.extend(reporter.map(|reporter| (source.topic(), reporter)));
+        }
+        Ok(GroupReports(reports))
+    }
+
+    fn report(&self, cut: &Cut) {
+        self.0.iter().for_each(|(topic, reporter)| reporter.report(&cut.offsets(topic)));
+    }
+}
+
 /// Makes the commits of the run, in order.
 fn commit_all(
     mut committer: Committer,
+    reports: &GroupReports,
     parts: &Receiver<CommitParts>,
     cuts: &Receiver<Cuts>,
     failure: &Failure,
@@ -137,6 +159,7 @@ fn commit_all(
                     counts.entry(*key).or_default().add(of_commit);
                 }
                 changes += committed.changes;
+                reports.report(&committer.stored.cut);
                 progress.update(|state| {
                     state.commit = committed.commit;
                     state.commits += 1;
@@ -156,6 +179,7 @@ type Reader = std::thread::JoinHandle<()>;
 
 fn start_sources(
     sources: Vec<(Role, Box<dyn Source>)>,
+    cut: &Cut,
     failure: &Arc<Failure>,
     progress: &Arc<Progress>,
     stop: &Arc<AtomicBool>,
@@ -165,7 +189,8 @@ fn start_sources(
         let (polls, queue) = bounded::<Poll>(POLLS_MAX);
         let topic = source.topic();
         let (start, ends) = (source.start(), source.ends());
-        inlets.push(Inlet { role, topic: Arc::clone(&topic), start, ends, polls: queue });
+        let saved = cut.offsets(&topic);
+        inlets.push(Inlet { role, topic: Arc::clone(&topic), saved, start, ends, polls: queue });
         let (failure, progress) = (Arc::clone(failure), Arc::clone(progress));
         let stop = Arc::clone(stop);
         readers.push(spawn(format!("source-{topic}"), move || {

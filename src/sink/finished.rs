@@ -9,7 +9,7 @@ use crate::model::Value;
 use crate::source::feed::Role;
 use crate::state::SlabMeta;
 
-/// Index of a table in [`Tables`](super::Tables).
+/// Index of a table in [`TableSet`](super::TableSet).
 pub type TableIndex = usize;
 
 /// One finished part of a commit.

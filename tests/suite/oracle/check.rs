@@ -94,7 +94,11 @@ impl<'r> Check<'r> {
         for commit in &self.commits {
             let newest = snapshots.iter().rfind(|snapshot| snapshot.commit <= commit.number);
             if let Some(snapshot) = newest.filter(|snapshot| snapshot.commit == commit.number) {
-                assert_eq!(snapshot.cut, commit.cut, "{table}: the cut of commit {}", commit.number);
+                assert_eq!(
+                    snapshot.cut, commit.cut,
+                    "{table}: the cut of commit {}",
+                    commit.number
+                );
             }
             at_commits.push(newest.map_or_else(Vec::new, |newest| self.tables.rows(newest)));
         }
@@ -115,7 +119,12 @@ impl<'r> Check<'r> {
                 let rows: Vec<Row> = current[index].iter().map(visible).collect();
                 let values = distinct(&what, rows.iter().map(|row| without(row, &["_commit"])));
                 assert_same(&what, &values, &commit.answers.current[table]);
-                check_commit_column(&what, &rows, number, index.checked_sub(1).map(|i| &current[i][..]));
+                check_commit_column(
+                    &what,
+                    &rows,
+                    number,
+                    index.checked_sub(1).map(|i| &current[i][..]),
+                );
                 let summed = summed(&changes[index], number);
                 assert_same(&format!("{what}: the sum of its changes"), &summed, &values);
             }
@@ -132,7 +141,8 @@ impl<'r> Check<'r> {
             let ids = distinct(&what, rows.iter().map(|row| row["event_id"].as_text()));
             let expected = commit.answers.copies.keys().copied().collect();
             assert_same(&what, &ids, &expected);
-            for row in rows.iter().filter(|row| row["_commit"] == Cell::from(commit.number as i64)) {
+            for row in rows.iter().filter(|row| row["_commit"] == Cell::from(commit.number as i64))
+            {
                 self.check_event(row, commit);
                 let partition = row["_partition"].as_number() as i32;
                 *admitted.entry((commit.number, partition)).or_default() += 1;
@@ -183,7 +193,12 @@ impl<'r> Check<'r> {
             let what = format!("dead letters at commit {}", index + 1);
             let found = rows.iter().map(|row| {
                 let value = row["value"].clone();
-                (position_of(row), row["reason"].as_text().to_owned(), value, row["_commit"].clone())
+                (
+                    position_of(row),
+                    row["reason"].as_text().to_owned(),
+                    value,
+                    row["_commit"].clone(),
+                )
             });
             let expected = self.below(index).filter_map(|(record, commit)| {
                 let position = (record.topic.to_owned(), record.partition, record.offset);
@@ -218,9 +233,9 @@ impl<'r> Check<'r> {
     fn raw(&mut self) {
         let at_commits = self.at_commits("raw");
         let index = at_commits.len() - 1;
-        let found = at_commits[index].iter().map(|row| {
-            (position_of(row), row["value"].clone(), row["_commit"].clone())
-        });
+        let found = at_commits[index]
+            .iter()
+            .map(|row| (position_of(row), row["value"].clone(), row["_commit"].clone()));
         let expected = self.below(index).map(|(record, commit)| {
             let position = (record.topic.to_owned(), record.partition, record.offset);
             (position, Cell::Bytes(record.bytes.clone()), commit)
@@ -245,15 +260,20 @@ impl<'r> Check<'r> {
         for commit in &self.commits {
             let number = Cell::from(commit.number as i64);
             for row in rows.iter().filter(|row| row["_commit"] == number) {
-                let (topic, partition) = (row["topic"].as_text(), row["partition"].as_number() as i32);
+                let (topic, partition) =
+                    (row["topic"].as_text(), row["partition"].as_number() as i32);
                 let (start, end) = (row["start_offset"].as_number(), row["end_offset"].as_number());
-                let stood = position.entry(topic.to_owned()).or_default().entry(partition).or_default();
+                let stood =
+                    position.entry(topic.to_owned()).or_default().entry(partition).or_default();
                 assert_eq!(*stood, start, "{topic} {partition} at commit {}", commit.number);
                 assert!(start < end, "{topic} {partition} at commit {} moved", commit.number);
                 *stood = end;
                 let here = |record: &&Record| {
                     let offset = record.offset;
-                    record.topic == topic && record.partition == partition && start <= offset && offset < end
+                    record.topic == topic
+                        && record.partition == partition
+                        && start <= offset
+                        && offset < end
                 };
                 let here: Vec<&Record> = self.records.iter().filter(here).collect();
                 let letters = here.iter().filter(|record| record.decoded.is_err()).count() as i64;
@@ -273,7 +293,12 @@ impl<'r> Check<'r> {
                 });
                 topics.filter(|(_, ends): &(_, BTreeMap<i32, i64>)| !ends.is_empty()).collect()
             };
-            assert_eq!(moved(&position), moved(&commit.cut), "the cuts up to commit {}", commit.number);
+            assert_eq!(
+                moved(&position),
+                moved(&commit.cut),
+                "the cuts up to commit {}",
+                commit.number
+            );
         }
     }
 }

@@ -27,8 +27,12 @@ const BAD_EVENTS: [&[u8]; 16] = [
     b"{\"id\": \"b7\", \"user\": \"u1\", \"ts\": \"2026-01-01T00:00:00Z\", \"step\": {}}",
     b"{\"id\": \"\xff\"}",
 ];
-const BAD_VERSIONS: [&[u8]; 4] =
-    [b"{}", b"{\"user\": \"u1\", \"region\": 5}", b"{\"user\": \"u2\", \"deleted\": 1}", b"nothing"];
+const BAD_VERSIONS: [&[u8]; 4] = [
+    b"{}",
+    b"{\"user\": \"u1\", \"region\": 5}",
+    b"{\"user\": \"u2\", \"deleted\": 1}",
+    b"nothing",
+];
 
 /// An event that was written, for copies.
 #[derive(Debug, Clone)]
@@ -140,7 +144,8 @@ impl History {
         let (hour, minute) = (random.below(8), random.pick(&[0, 30, 59]));
         let fraction = random.pick(&["", ".5", ".123456"]);
         let offset = random.pick(&["Z", "+00:00", "+02:00"]);
-        write!(rest, ", \"ts\": \"2026-03-{day:02}T{hour:02}:{minute:02}:00{fraction}{offset}\"").unwrap();
+        write!(rest, ", \"ts\": \"2026-03-{day:02}T{hour:02}:{minute:02}:00{fraction}{offset}\"")
+            .unwrap();
         if random.chance(85) {
             let step = random.pick(&["view", "view", "signup", "signup", "trial", "paid", "other"]);
             write!(rest, ", \"step\": \"{step}\"").unwrap();

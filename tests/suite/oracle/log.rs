@@ -55,15 +55,19 @@ pub fn read(folder: &Path) -> Vec<Record> {
     for topic in ["events", "users"] {
         let mut partitions: Vec<i32> = std::fs::read_dir(folder.join(topic))
             .unwrap()
-            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().parse().unwrap())
+            .map(|entry| {
+                entry.unwrap().path().file_stem().unwrap().to_str().unwrap().parse().unwrap()
+            })
             .collect();
         partitions.sort_unstable();
         for partition in partitions {
-            let bytes = std::fs::read(folder.join(topic).join(format!("{partition}.jsonl"))).unwrap();
+            let bytes =
+                std::fs::read(folder.join(topic).join(format!("{partition}.jsonl"))).unwrap();
             let mut offset = 0;
             for line in bytes.split_inclusive(|byte| *byte == b'\n') {
                 let Some(line_bytes) = line.strip_suffix(b"\n") else { break };
-                let decoded = if topic == "events" { event(line_bytes) } else { version(line_bytes) };
+                let decoded =
+                    if topic == "events" { event(line_bytes) } else { version(line_bytes) };
                 let bytes = line_bytes.to_vec();
                 records.push(Record { topic, partition, offset, bytes, decoded });
                 offset += line.len() as i64;
@@ -134,9 +138,7 @@ fn event_column(record: &Value, column: &str) -> Result<Cell, &'static str> {
         ("os", Value::Null) => Ok(Cell::text("unknown")),
         (_, Value::Null) => Ok(Cell::Null),
         ("step" | "os", Value::String(text)) => Ok(Cell::text(text)),
-        ("amount", Value::Number(number)) => {
-            number.as_i64().map(Cell::from).ok_or("out_of_range")
-        }
+        ("amount", Value::Number(number)) => number.as_i64().map(Cell::from).ok_or("out_of_range"),
         ("price", Value::String(text)) => decimal(text),
         _ => Err("wrong_type"),
     }

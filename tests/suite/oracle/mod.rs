@@ -59,7 +59,10 @@ fn play(seed: u64) {
 fn play_all(seeds: Range<u64>) {
     for seed in seeds {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(seed))) {
-            eprintln!("history {seed} fails: TIDEWATER_ORACLE={seed}..{} scripts/test oracle", seed + 1);
+            eprintln!(
+                "history {seed} fails: TIDEWATER_ORACLE={seed}..{} scripts/test oracle",
+                seed + 1
+            );
             resume_unwind(panic);
         }
     }
