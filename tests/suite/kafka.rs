@@ -5,6 +5,7 @@
 //! transactions of both kinds, in three rounds: the first two are read by bounded runs, the third while it is written.
 //! After each round `kafka/answers.py` computes the tables from a dump of the topics and compares every row.
 
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -143,28 +144,37 @@ fn python() -> PathBuf {
 }
 
 /// A run with `--follow`; it is killed when the test ends before it.
-struct Following(Child);
+struct Following {
+    run: Child,
+    /// What it says on standard error.
+    log: PathBuf,
+}
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.run.kill().ok();
+        self.run.wait().ok();
     }
 }
 
 impl Following {
     fn start(fixture: &Fixture) -> Self {
+        let log = fixture.path("follow.log");
         let mut command = fixture.command(&["--follow", "--workers=2", "--output=json"]);
-        Following(command.stdout(Stdio::piped()).spawn().unwrap())
+        command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+        Following { run: command.spawn().unwrap(), log }
     }
 
-    /// Terminates the run, which must end well, and gives its report.
+    /// Terminates the run, which must end well and without trouble, and gives its report.
     fn terminate(mut self) -> Value {
-        let pid = rustix::process::Pid::from_child(&self.0);
+        let pid = rustix::process::Pid::from_child(&self.run);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let mut report = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut report).unwrap();
-        assert_eq!(self.0.wait().unwrap().code(), Some(0), "a run that is terminated ends well");
+        self.run.stdout.take().unwrap().read_to_string(&mut report).unwrap();
+        let code = self.run.wait().unwrap().code();
+        let said = fs::read_to_string(&self.log).unwrap();
+        assert_eq!(code, Some(0), "a run that is terminated ends well: {said}");
+        assert!(!said.contains("trouble"), "{said}");
         serde_json::from_str(&report).unwrap()
     }
 }
@@ -197,7 +207,7 @@ fn a_million_events_and_what_follows_equal_a_recomputation() {
     topics.check();
     assert_eq!(topics.fixture.report(&[])["commits"], 0, "nothing is new");
 
-    let job = std::fs::read_to_string(topics.fixture.path("job.toml")).unwrap();
+    let job = fs::read_to_string(topics.fixture.path("job.toml")).unwrap();
     topics.fixture.write_job(&job.replace("\"10s\"", "\"200ms\""));
     let following = Following::start(&topics.fixture);
     topics.generate(&round);
@@ -221,7 +231,8 @@ fn small_topics(broker: &Broker) -> (Fixture, String) {
 }
 
 fn small_job(address: &str, events: &str, users: &str) -> String {
-    let source = |topic: &str| format!("{{ kafka = {{ brokers = \"{address}\", topic = \"{topic}\" }} }}");
+    let source =
+        |topic: &str| format!("{{ kafka = {{ brokers = \"{address}\", topic = \"{topic}\" }} }}");
     small::job("small")
         .replace("{ directory = \"events\" }", &source(events))
         .replace("{ directory = \"users\" }", &source(users))

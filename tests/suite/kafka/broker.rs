@@ -99,9 +99,8 @@ impl Broker {
 
     /// The ends of a topic's partitions.
     pub fn ends(&self, topic: &str) -> Offsets {
-        let end = |partition| {
-            self.admin.inner().fetch_watermarks(topic, partition, PATIENCE).unwrap().1
-        };
+        let end =
+            |partition| self.admin.inner().fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
         (0..self.partitions(topic)).map(|partition| (partition, end(partition))).collect()
     }
 
