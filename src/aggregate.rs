@@ -1,9 +1,9 @@
 //! Aggregate: measures by group and window, as sums over rows of (user, window, event group).
 //!
-//! Let `row(u, w, g)` be the count and the sums over the events of user `u` in window `w` with event-side group `g`. Then
-//! `aggregate(w, g, d)` is the sum of all `row(u, w, g)` with `dimension(u) = d`, and its distinct users are the
-//! number of such rows. A fact adds to one row; a user who moves takes all of their rows along. Both change the
-//! answer by a difference, which is what this stage hands on.
+//! Let `row(u, w, g)` be the count and the sums over the events of user `u` in window `w` with event-side
+//! group `g`. Then `aggregate(w, g, d)` is the sum of all `row(u, w, g)` with `dimension(u) = d`, and its
+//! distinct users are the number of such rows. A fact adds to one row; a user who moves takes all of their
+//! rows along. Both change the answer by a difference, which is what this stage hands on.
 //!
 //! *Owns* the rows that this run touched; `hydrate` brings them in from slabs.
 

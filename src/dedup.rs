@@ -1,10 +1,11 @@
 //! Dedup: one event for every id.
 //!
-//! `dedup(facts)(e)` holds, for every id in the facts up to epoch `e`, the copy of the earliest epoch, and among
-//! copies of that epoch the one of the least (partition, offset). Once admitted it is never replaced.
+//! `dedup(facts)(e)` holds, for every id in the facts up to epoch `e`, the copy of the earliest epoch, and
+//! among copies of that epoch the one of the least (partition, offset). Once admitted it is never replaced.
 //!
-//! *Owns* the ids of this run in memory, and a view of the slabs that hold older ones. When the ids in memory exceed
-//! their budget at the end of a commit, they are dropped and found again in the slabs that this worker wrote.
+//! *Owns* the ids of this run in memory, and a view of the slabs that hold older ones. When the ids in memory
+//! exceed their budget at the end of a commit, they are dropped and found again in the slabs that this worker
+//! wrote.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,15 +1,16 @@
 //! Enrich: events meet the dimension as it is now, and every answer follows.
 //!
 //! ```text
-//!   facts (by user) ─────►┌──────────┐──► verdicts   (home to the payload's worker: admitted, and with which columns)
+//!   facts (by user) ─────►┌──────────┐──► verdicts   (to the payload's worker: admitted, with which columns)
 //!                         │  enrich  │──► changes    (differences by group, once a commit)
 //!   versions (by user) ──►└──────────┘──► finished   (slabs of rows, step events and versions)
 //! ```
 //!
-//! *Frontiers.* An epoch is worked off when neither input can add to it: first its dimension changes, then its facts.
-//! Verdicts leave with their epoch, changes and slabs with their commit.
+//! *Frontiers.* An epoch is worked off when neither input can add to it: first its dimension changes, then
+//! its facts. Verdicts leave with their epoch, changes and slabs with their commit.
 //!
-//! *Invariants.* (1) `changes` summed up to a commit are the aggregates and funnels of the records below its cut.
+//! *Invariants.* (1) `changes` summed up to a commit are the aggregates and funnels of the records below its
+//! cut.
 //! (2) A row is read from slabs at most once in a run, unless memory was freed. (3) Memory is freed only when
 //! all that it held stands in slabs.
 

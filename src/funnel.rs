@@ -1,8 +1,9 @@
 //! Funnel: how many users reached each step, along their earliest path.
 //!
-//! For a user, `t1` is the time of the first event of step 1, and `t(k+1)` that of the first event of step `k+1` at or
-//! after `t(k)` and at most the job's bound after `t1`. A user who has `t(k)` counts in step `k`, under the dimension as it
-//! is now. A late event can change a path, so all step events of a touched user are kept.
+//! For a user, `t1` is the time of the first event of step 1, and `t(k+1)` that of the first event of step
+//! `k+1` at or after `t(k)` and at most the job's bound after `t1`. A user who has `t(k)` counts in step `k`,
+//! under the dimension as it is now. A late event can change a path, so all step events of a touched user are
+//! kept.
 //!
 //! *Owns* the paths of the users that this run touched; `hydrate` brings them in from slabs.
 

@@ -1,8 +1,8 @@
 //! Hydrate: history is read for the users that an epoch touches, when they are first touched.
 //!
-//! An event needs its own row of each aggregate, its user's version of the dimension, and for a step of a funnel all of the
-//! user's step events. A dimension change that moves a user needs all of the user's rows. Whatever is in memory is not read
-//! again, and an untouched user costs nothing.
+//! An event needs its own row of each aggregate, its user's version of the dimension, and for a step of a
+//! funnel all of the user's step events. A dimension change that moves a user needs all of the user's rows.
+//! Whatever is in memory is not read again, and an untouched user costs nothing.
 //!
 //! *Owns* the views of the slabs of the last commit before the run (or before the last eviction).
 

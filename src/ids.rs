@@ -1,8 +1,8 @@
 //! The ids that a worker has seen: in memory those of this run, older ones in slabs that are asked on demand.
 //!
-//! An id takes 21 bytes of a table slot: 128 bits of hash, a 32-bit fingerprint of the winner's content, and a control
-//! byte. With a dedup horizon the ids are kept by *generation*, a quarter of the horizon of event time, so that memory
-//! and slabs are freed as a whole.
+//! An id takes 21 bytes of a table slot: 128 bits of hash, a 32-bit fingerprint of the winner's content, and
+//! a control byte. With a dedup horizon the ids are kept by *generation*, a quarter of the horizon of event
+//! time, so that memory and slabs are freed as a whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -129,8 +129,8 @@ impl IdSet {
         }
     }
 
-    /// Within one epoch the copy of the least (partition, offset) wins: exchanges `losers` with `admitted` facts
-    /// where the loser comes first in the log.
+    /// Within one epoch the copy of the least (partition, offset) wins: exchanges `losers` with `admitted`
+    /// facts where the loser comes first in the log.
     pub fn settle(&mut self, admitted: &mut [Fact], losers: &mut [Fact]) {
         if losers.is_empty() {
             return;

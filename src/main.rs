@@ -20,7 +20,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A panic on any thread ends the process at once: a worker that is gone would leave the others waiting for ever.
+/// A panic on any thread ends the process at once: a worker that is gone would leave the others waiting for
+/// ever.
 fn stop_at_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");

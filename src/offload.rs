@@ -1,5 +1,5 @@
-//! Work that may block (files, compression, sorting) runs on a lane: one thread beside each worker, first in, first
-//! out. The worker hands over a closure and is woken when its result lies in the mailbox.
+//! Work that may block (files, compression, sorting) runs on a lane: one thread beside each worker, first in,
+//! first out. The worker hands over a closure and is woken when its result lies in the mailbox.
 //!
 //! *Owns* the lane's queue. It is bounded by [`LANE_JOBS_MAX`]; the steps in flight keep it far below.
 

@@ -1,8 +1,8 @@
 //! The symbol dictionary on disk: files of encoded tuples, loaded whole at the start of a run.
 //!
-//! A file is `"TWSYM\0\0\1"`, the number of contents (`u32`), for each content its length (`u32`) and bytes, and the xxh3-64
-//! of all before; numbers are little endian. A commit with new symbols adds a file; when there are more than
-//! [`FILES_MAX`], one file with all symbols replaces them.
+//! A file is `"TWSYM\0\0\1"`, the number of contents (`u32`), for each content its length (`u32`) and bytes,
+//! and the xxh3-64 of all before; numbers are little endian. A commit with new symbols adds a file; when
+//! there are more than [`FILES_MAX`], one file with all symbols replaces them.
 
 use std::fs;
 use std::io::Write;
@@ -41,7 +41,7 @@ pub enum SymbolsError {
     },
     /// The file is not what was written.
     #[error(
-        "symbol file {file} is damaged; restore it from a backup, rebuild the state with `tidewater recover`, \
+        "symbol file {file} is damaged; restore it from a backup, \
          or start the job afresh in a new namespace"
     )]
     Damaged {

@@ -1,4 +1,5 @@
-//! The users of a worker and their dimension: which version of the dimension holds for each user touched in this run.
+//! The users of a worker and their dimension: which version of the dimension holds for each user touched in
+//! this run.
 //!
 //! *Owns* the numbering of users and their versions in memory.
 
@@ -57,7 +58,8 @@ pub struct MixedHasher(u64);
 
 impl std::hash::Hasher for MixedHasher {
     fn finish(&self) -> u64 {
-        // The high bits route, so within a worker some of them are the same for all: turn them away from the table's tag.
+        // The high bits route, so within a worker some of them are the same for all: turn them away from the
+        // table's tag.
         self.0.rotate_left(20)
     }
 
@@ -155,8 +157,9 @@ impl Users {
         rows
     }
 
-    /// How many versions came from another Kafka partition than their key's version before, since the last call.
-    /// A key belongs in one partition, as compaction requires; which of its versions is the newest is not said otherwise.
+    /// How many versions came from another Kafka partition than their key's version before, since the last
+    /// call. A key belongs in one partition, as compaction requires; which of its versions is the newest is
+    /// not said otherwise.
     pub fn take_strays(&mut self) -> u64 {
         std::mem::take(&mut self.strays)
     }

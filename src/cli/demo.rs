@@ -22,9 +22,9 @@ const EVENTS: &str = "1M";
 
 /// See it work: make events, run a job over them, and look at its tables.
 ///
-/// Makes a folder with synthetic events and users of a subscription business and a job file that reads them, runs the
-/// job, prints what is in its tables, and says what to try next. Needs nothing but some disk space: about 400 MiB for a
-/// million events.
+/// Makes a folder with synthetic events and users of a subscription business and a job file that reads
+/// them, runs the job, prints what is in its tables, and says what to try next. Needs nothing but some disk
+/// space: about 400 MiB for a million events.
 ///
 /// Where the folder holds a demonstration already, it goes on with it: the job reads only what is new.
 #[derive(Debug, clap::Args)]
@@ -33,10 +33,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "tidewater-demo")]
     pub dir: PathBuf,
     /// Event records to make, as in 5M or 20k [default: 1M]
-    #[arg(long, value_name = "EVENTS")]
+    #[arg(long, value_name = "RECORDS")]
     pub events: Option<String>,
     /// Worker threads [default: one for each core]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 }
 
@@ -115,8 +115,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     match plan(dir, args.events.is_some())? {
         Plan::Make => {
             let events = args.events.as_deref().unwrap_or(EVENTS);
+            let typed = typed(dir, events);
             writeln!(out, "Making {events} event records in {} …", dir.display())?;
-            generate::run(&typed(dir, events)?)?;
+            generate::run(&typed)?;
         }
         Plan::GoOn => {
             let dir = dir.display();
@@ -132,13 +133,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     tell(&file, &report, &mut out)
 }
 
-fn typed(dir: &Path, events: &str) -> anyhow::Result<generate::Args> {
+/// Ends the process with a message where `events` is no number.
+fn typed(dir: &Path, events: &str) -> generate::Args {
     let words = ["generate".as_ref(), "--events".as_ref(), events.as_ref(), "--job".as_ref()];
     let words = words.into_iter().chain(["--out".as_ref(), dir.as_os_str()]);
-    match Typed::try_parse_from(words) {
-        Ok(typed) => Ok(typed.args),
-        Err(error) => error.exit(),
-    }
+    Typed::try_parse_from(words).unwrap_or_else(|error| error.exit()).args
 }
 
 fn tell(file: &Path, report: &Report, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -185,7 +184,7 @@ mod tests {
         std::fs::write(dir.join(FILE_NAME), "{}").unwrap();
         assert!(matches!(fails(false), DemoError::Broken(_)));
         std::fs::remove_file(dir.join(FILE_NAME)).unwrap();
-        generate::run(&typed(dir, "100").unwrap()).unwrap();
+        generate::run(&typed(dir, "100")).unwrap();
         assert_eq!(plan(dir, false).unwrap(), Plan::GoOn);
         assert!(matches!(fails(true), DemoError::Made(_)));
         std::fs::remove_file(dir.join("job.toml")).unwrap();

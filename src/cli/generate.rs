@@ -26,7 +26,11 @@ const EVENTS_PER_USER: u64 = 25;
 
 /// Make synthetic subscription events and users, in a directory or in Kafka.
 ///
-/// The same options give the same bytes, on any machine.
+/// Users page through a product, sign up, try it, subscribe, pay and leave, at rates that differ by region
+/// and plan; some move to another region or plan. A share of the records is late, out of order, sent twice
+/// or broken, as options say. The same options give the same bytes, on any machine.
+///
+/// With --job a job file is written beside the data, ready for `tidewater run`.
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("target").args(["out", "brokers"]).required(true).multiple(true))]
 pub struct Args {

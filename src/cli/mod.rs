@@ -21,11 +21,12 @@ use crate::symbols::SymbolsError;
 
 /// Kafka topics in, exact Apache Iceberg tables out.
 ///
-/// A job file says where records come from, what they mean, and which tables to maintain. `run` reads what is new
-/// and commits all tables at once, with the offsets they stand for; run it again and it goes on from there.
+/// A job file says where records come from, what they mean, and which tables to maintain. `run` reads what
+/// is new and commits all tables at once, with the offsets they stand for; run it again and it goes on from
+/// there. `tidewater demo` shows all of it with a million synthetic events.
 ///
-/// Exit codes: 0 done; 1 failed; 2 the command line or the job file is wrong; 3 refused, because going on would
-/// not be safe.
+/// Exit codes: 0 done; 1 failed; 2 the command line or the job file is wrong; 3 refused, because going on
+/// would not be safe.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {

@@ -20,29 +20,34 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Run a job: read what is new, and commit all tables at once.
 ///
-/// Reads to the end of the input as it stood at the start, and exits; with --follow it stays and commits
-/// every commit_interval until it is interrupted, which ends it at a commit.
+/// Reads from where the last commit left off to the end of the input as it stood at the start, and exits.
+/// With --follow it stays and commits every commit_interval until it is interrupted.
+///
+/// An interrupt (Ctrl-C) or SIGTERM ends it at a commit, a second one at once. However a run ends, the last
+/// commit stands and the next run goes on from there, with any number of workers.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The job file
+    #[arg(value_name = "JOB.toml")]
     pub job: PathBuf,
     /// Worker threads [default: one for each core]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// Stay, and go on when the sources have more
+    /// Stay at the end of the input, and go on when there is more
     #[arg(long)]
     pub follow: bool,
-    /// Read on where the source has lost records since the last commit; what is lost stays lost
+    /// Go on where a source has lost records since the last commit, which is refused otherwise
     #[arg(long)]
     pub accept_loss: bool,
     /// How long to try a broker that does not answer
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub connect_timeout: u64,
     /// Records of an epoch, the unit of work inside a commit; a batch that a source read is not cut
-    #[arg(long, value_name = "RECORDS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "RECORDS", default_value_t = 100_000, value_parser = positive())]
     pub step_records: u64,
     /// Records after which a commit closes, whatever commit_interval says
-    #[arg(long, value_name = "RECORDS", default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "RECORDS", default_value_t = 4_000_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub commit_records: u64,
     /// Memory for event ids; beyond it they are looked up on disk
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
@@ -50,17 +55,22 @@ pub struct Args {
     /// Memory for users and their rows; beyond it they are read from disk again
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub user_memory: usize,
-    /// How the report is printed
+    /// How the report at the end is printed
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
+}
+
+/// A number of records, at least one.
+fn positive() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..)
 }
 
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// For people
     Text,
-    /// One JSON object.
+    /// One JSON object
     Json,
 }
 

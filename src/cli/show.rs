@@ -27,8 +27,8 @@ const PEOPLE_ROWS: u64 = 20;
 
 /// Show the tables of a job, or the rows of one of them.
 ///
-/// Without TABLE: every table with its rows, files, bytes and newest commit, and the newest cut, which is the offsets up
-/// to which the records are in the tables. With TABLE: its rows, in the order of the table.
+/// Without TABLE: every table with its rows, files, bytes and newest commit, and the newest cut, which is
+/// the offsets up to which the records are in the tables. With TABLE: its rows, in the order of the table.
 ///
 /// Reads what the newest commit left, without waiting for a run that is at work and without disturbing it.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,8 @@ pub struct Args {
     /// The job file
     #[arg(value_name = "JOB.toml")]
     pub job: PathBuf,
-    /// The table whose rows to show, such as `regional`, `regional_changes`, `events`, `dead_letters` or `cuts`
+    /// The table whose rows to show, such as `regional`, `regional_changes`, `events`, `dead_letters` or
+    /// `cuts`
     pub table: Option<String>,
     /// Show this many rows, 0 for all [default: 20 as a table, all as JSON and CSV]
     #[arg(long, value_name = "ROWS", requires = "table")]
@@ -44,7 +45,8 @@ pub struct Args {
     /// Only rows where the column has this value, written as the table shows it; may be repeated
     #[arg(long = "where", value_name = "COLUMN=VALUE", value_parser = condition, requires = "table")]
     pub conditions: Vec<Condition>,
-    /// The rows as they stood at this commit; a table keeps its last 100 snapshots unless the job says otherwise
+    /// The rows as they stood at this commit; a table keeps its last 100 snapshots unless the job says
+    /// otherwise
     #[arg(long, requires = "table", value_parser = clap::value_parser!(u64).range(1..))]
     pub commit: Option<u64>,
     /// How it is printed
@@ -55,11 +57,11 @@ pub struct Args {
 /// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people; long texts are cut
+    /// For people, long texts cut
     Table,
-    /// One object a row and line; without TABLE one object
+    /// One object for each row, on a line of its own; one object in all without TABLE
     Json,
-    /// RFC 4180 with a header; NULL is nothing, an empty text is ""
+    /// RFC 4180 with a header; NULL is nothing and an empty text is ""
     Csv,
 }
 

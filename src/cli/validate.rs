@@ -10,12 +10,16 @@ use crate::job::{self, FactLayout, Job, SourceSpec};
 use crate::model::fact::SLOTS;
 
 /// Check a job file without running it, and say what it means.
+///
+/// Prints the topics that the job reads, the tables and columns that it maintains, how the slots of its
+/// facts are used, and where catalog, warehouse and state are. What is wrong is shown with its line and
+/// column, all of it at once (exit code 2). Reads no source and writes nothing.
 #[derive(Debug, Clone, Args)]
 pub struct ValidateArgs {
-    /// The job file.
+    /// The job file
     #[arg(value_name = "JOB.toml")]
     pub job: PathBuf,
-    /// How to print what the job means.
+    /// How it is printed
     #[arg(long, value_enum, default_value_t = ValidateOutput::Text)]
     pub output: ValidateOutput,
 }
@@ -23,9 +27,9 @@ pub struct ValidateArgs {
 /// How to print what the job means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ValidateOutput {
-    /// For people.
+    /// For people
     Text,
-    /// One JSON object.
+    /// One JSON object
     Json,
 }
 

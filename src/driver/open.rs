@@ -1,5 +1,5 @@
-//! Opening a run: the catalog, the tables as the last commit left them, the state and the sources. Whatever speaks
-//! against the run is found before anything is written.
+//! Opening a run: the catalog, the tables as the last commit left them, the state and the sources. Whatever
+//! speaks against the run is found before anything is written.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -40,7 +40,8 @@ pub enum Refused {
     /// The job file is not the one that made the state.
     #[error(
         "the definition of job {job} has changed since its tables and state were made:\n{changes}\n\
-         take the change back, or run it as a new job (another name and namespace), or remove the old tables and state"
+         take the change back, or run it as a new job (another name and namespace), \
+         or remove the old tables and state"
     )]
     Definition {
         /// The job.
@@ -50,8 +51,8 @@ pub enum Refused {
     },
     /// A table is not at the version that the job committed.
     #[error(
-        "table {table} was {what} by another program since commit {commit} of job {job} (expected {expected}); \
-         restore it, or run the job in a new namespace"
+        "table {table} was {what} by another program since commit {commit} of job {job} \
+         (expected {expected}); restore it, or run the job in a new namespace"
     )]
     TableChanged {
         /// The job.

@@ -1,7 +1,8 @@
 //! Pacing: one thread gives every batch its epoch, hands it to a worker, and closes epochs and commits.
 //!
-//! Epochs are closed by count, by time or by the end of input, never by data, and the closing is announced to every
-//! worker; so an idle partition never holds the frontier. The positions behind the last batch of a commit are its cut.
+//! Epochs are closed by count, by time or by the end of input, never by data, and the closing is announced to
+//! every worker; so an idle partition never holds the frontier. The positions behind the last batch of a
+//! commit are its cut.
 //!
 //! *Owns* the positions of all sources in this run. *Backpressure* is one number: nothing is read while
 //! [`STEPS_IN_FLIGHT_MAX`] epochs are open.
@@ -147,7 +148,8 @@ impl Pacing {
         }
     }
 
-    /// The dimension is read to its end before the first event, so that events are stamped with what is known.
+    /// The dimension is read to its end before the first event, so that events are stamped with what is
+    /// known.
     fn read_dimension(&mut self) -> Result<(), Stopped> {
         let Some(index) = self.inlets.iter().position(|inlet| inlet.role == Role::Dimension) else {
             return Ok(());

@@ -209,7 +209,7 @@ fn read(
     source: &mut dyn Source,
     polls: &Sender<Poll>,
     over: impl Fn() -> bool,
-) -> Result<(), crate::source::SourceError> {
+) -> Result<(), SourceError> {
     while !over() {
         let poll = source.poll(LOOK)?;
         let ended = matches!(poll, Poll::End);

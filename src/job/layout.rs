@@ -58,8 +58,9 @@ pub struct FunnelLayout {
 pub enum LayoutError {
     /// More groups, sums and funnels than a fact holds.
     #[error(
-        "the aggregates need {needed} slots of an event and {SLOTS} exist: each distinct set of event-side group \
-         columns takes one, each summed long one, each summed decimal two, all funnels together one; \
+        "the aggregates need {needed} slots of an event and {SLOTS} exist: each distinct set of \
+         event-side group columns takes one, each summed long one, \
+         each summed decimal two, all funnels together one; \
          split the aggregates over two jobs"
     )]
     TooManySlots {

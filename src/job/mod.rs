@@ -88,7 +88,8 @@ impl std::fmt::Debug for KafkaSpec {
 }
 
 impl SourceSpec {
-    /// The name under which positions, cuts and rows know the topic: Kafka's topic, or the folder's last part.
+    /// The name under which positions, cuts and rows know the topic: Kafka's topic, or the folder's last
+    /// part.
     pub fn topic(&self) -> String {
         match self {
             SourceSpec::Kafka(kafka) => kafka.topic.clone(),

@@ -35,6 +35,4 @@ pub(crate) mod summary;
 pub mod table;
 
 #[cfg(test)]
-mod interop_tests;
-#[cfg(test)]
 mod testing;

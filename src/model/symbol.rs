@@ -1,7 +1,8 @@
 //! Symbols: a tuple of column values becomes one `u64`, the hash of its content.
 //!
-//! The interner of a process knows the content of each symbol it handed out, finds collisions (two contents with
-//! one hash stop the run: an error, never a wrong answer), and remembers which symbols no commit has persisted.
+//! The interner of a process knows the content of each symbol it handed out, finds collisions (two contents
+//! with one hash stop the run: an error, never a wrong answer), and remembers which symbols no commit has
+//! persisted.
 
 use std::sync::RwLock;
 

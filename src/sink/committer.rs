@@ -1,8 +1,9 @@
 //! The committer: all parts of a commit become visible in all tables at once, or not at all.
 //!
-//! It runs on a thread of its own. For commit `c` it takes the parts from the dataflow and the cut from pacing, stages a
-//! snapshot of every touched table, and swaps everything in one SQL transaction: table pointers, cut, state manifest.
-//! Staged files are never deleted before it is known what became of the transaction.
+//! It runs on a thread of its own. For commit `c` it takes the parts from the dataflow and the cut from
+//! pacing, stages a snapshot of every touched table, and swaps everything in one SQL transaction: table
+//! pointers, cut, state manifest. Staged files are never deleted before it is known what became of the
+//! transaction.
 //!
 //! Invariant: readers see all tables at commit `c`, or all at `c - 1`.
 //! Invariant: state and tables can't disagree, for one transaction swaps both.
@@ -36,8 +37,8 @@ use crate::source::feed::Role;
 use crate::state::{self, SlabMeta, StateError};
 use crate::symbols;
 
-/// Ids that must be a whole horizon ahead before a generation is forgotten: one record stamped far in the future, or a
-/// thousand of them, expire nothing.
+/// Ids that must be a whole horizon ahead before a generation is forgotten: one record stamped far in the
+/// future, or a thousand of them, expire nothing.
 const IDS_AHEAD_MIN: u64 = 1_000;
 /// And their share of all remembered ids, as a divisor.
 const IDS_AHEAD_SHARE: u64 = 100;

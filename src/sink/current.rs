@@ -1,7 +1,8 @@
 //! Current: the changes of a commit are worked into the leaves of a current table.
 //!
-//! A current table is a row of sorted leaves: data files with disjoint ranges of the table's key. A commit rewrites the
-//! leaves that its changes touch and no others. The old row and the new row of every change go to the changelog.
+//! A current table is a row of sorted leaves: data files with disjoint ranges of the table's key. A commit
+//! rewrites the leaves that its changes touch and no others. The old row and the new row of every change go
+//! to the changelog.
 //!
 //! *Owns* the leaf directory of its tables; each table belongs to one worker.
 

@@ -1,7 +1,7 @@
 //! Events: the payload of admitted events meets its verdicts, and becomes rows of the events table.
 //!
-//! The payload never left the worker that decoded it. A verdict says that a row was admitted and which version of the
-//! dimension held; a row without a verdict by the end of its epoch was a duplicate.
+//! The payload never left the worker that decoded it. A verdict says that a row was admitted and which
+//! version of the dimension held; a row without a verdict by the end of its epoch was a duplicate.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

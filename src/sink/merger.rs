@@ -1,5 +1,6 @@
-//! The merger: slabs of a collection become one, on a thread of its own, so that reading state does not grow dear with
-//! the number of commits. The next commit takes the result; a run that ends first gives the merge up.
+//! The merger: slabs of a collection become one, on a thread of its own, so that reading state does not grow
+//! dear with the number of commits. The next commit takes the result; a run that ends first gives the merge
+//! up.
 
 use std::path::PathBuf;
 use std::sync::Arc;

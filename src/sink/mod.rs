@@ -7,7 +7,8 @@
 //!   slabs ───────────────┘             └────────┘   └───────────┘
 //! ```
 //!
-//! Every operator here hands its blocking work to the worker's lane and holds its commit open until the files exist.
+//! Every operator here hands its blocking work to the worker's lane and holds its commit open until the files
+//! exist.
 
 mod append;
 mod committer;

@@ -1,7 +1,7 @@
 //! What a job keeps in the catalog: the body of its row, swapped by the same transaction as the tables.
 //!
-//! JSON, one object. `format` is [`FORMAT`]; another number is refused. Slabs and symbol files are named relative to
-//! the state folder.
+//! JSON, one object. `format` is [`FORMAT`]; another number is refused. Slabs and symbol files are named
+//! relative to the state folder.
 
 use std::collections::BTreeMap;
 
@@ -61,7 +61,8 @@ pub enum StoredError {
     },
     /// Written by another version.
     #[error(
-        "the state of job {job} has format {found}, and this program reads {FORMAT}; use the version that wrote it"
+        "the state of job {job} has format {found}, and this program reads {FORMAT}; \
+         use the version that wrote it"
     )]
     Format {
         /// The job.

@@ -1,4 +1,5 @@
-//! The border between the threads outside the dataflow and a worker: raw batches and closings, in epoch order.
+//! The border between the threads outside the dataflow and a worker: raw batches and closings, in epoch
+//! order.
 
 use super::RawBatch;
 use crate::model::Epoch;

@@ -8,17 +8,16 @@ use std::path::{Path, PathBuf};
 pub enum StateError {
     /// The bytes of a slab are not what was written, or not what the manifest describes.
     #[error(
-        "state file {} is damaged: {what}; restore the file from a backup, rebuild the state with \
-         `tidewater recover`, or start the job afresh in a new namespace",
+        "state file {} is damaged: {what}; restore the file from a backup, \
+         or start the job afresh in a new namespace",
         file.display()
     )]
     Damaged { file: PathBuf, what: String },
 
     /// A slab that the manifest names is not there.
     #[error(
-        "state file {} is missing, though the job's last commit refers to it; restore the file from \
-         a backup, rebuild the state with `tidewater recover`, or start the job afresh in a new \
-         namespace",
+        "state file {} is missing, though the job's last commit refers to it; restore the file \
+         from a backup, or start the job afresh in a new namespace",
         file.display()
     )]
     Missing { file: PathBuf },
@@ -34,7 +33,8 @@ pub enum StateError {
     /// Slabs of one generation whose commits overlap, so that "the newest" means nothing.
     #[error(
         "state collection {collection:?}: the commits of {older} and {newer} overlap; the state \
-         manifest is inconsistent, rebuild the state with `tidewater recover`"
+         manifest is inconsistent; restore the catalog \
+         from a backup, or start the job afresh in a new namespace"
     )]
     Overlap { collection: String, older: String, newer: String },
 

@@ -25,7 +25,11 @@ pub fn output_of(command: Command) -> Output {
     let mut command = assert_cmd::Command::from_std(command);
     let output = command.timeout(RUN_TIME_MAX).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code().is_some(), "{what} hangs or was killed: {}\n{stderr}", output.status);
+    assert!(
+        output.status.code().is_some(),
+        "{what} hangs or was killed: {}\n{stderr}",
+        output.status
+    );
     output
 }
 

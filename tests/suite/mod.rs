@@ -6,5 +6,9 @@ mod small;
 mod tables;
 
 mod cli;
+mod differential;
+mod interop;
 mod kafka;
 mod oracle;
+mod restart;
+mod tidy;

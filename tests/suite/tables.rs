@@ -97,14 +97,6 @@ impl Tables {
         Tables { catalog, namespace, files: HashMap::new(), lists: HashMap::new() }
     }
 
-    /// Their names.
-    pub fn names(&self) -> Vec<String> {
-        let sql = "SELECT table_name FROM iceberg_tables WHERE table_namespace = ?1 ORDER BY 1";
-        let mut statement = self.catalog.prepare(sql).unwrap();
-        let names = statement.query_map([&self.namespace], |row| row.get(0)).unwrap();
-        names.map(Result::unwrap).collect()
-    }
-
     /// Where the newest metadata of a table is.
     pub fn location(&self, table: &str) -> String {
         let sql = "SELECT metadata_location FROM iceberg_tables
@@ -170,7 +162,8 @@ impl Tables {
     }
 }
 
-/// The rows of a data file, without the columns that only the program knows (no field id, or not in the schema).
+/// The rows of a data file, without the columns that only the program knows (no field id, or not in the
+/// schema).
 fn read_file(path: &str) -> Vec<Row> {
     let file = File::open(plain(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();

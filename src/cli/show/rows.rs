@@ -1,7 +1,7 @@
 //! The rows of a table at a commit: read file by file, never more than a batch in memory.
 //!
-//! A current table is a row of sorted leaves; its files are read in the order of their first rows. The files of other
-//! tables are read in the order of their names, which is that of days and commits.
+//! A current table is a row of sorted leaves; its files are read in the order of their first rows. The
+//! files of other tables are read in the order of their names, which is that of days and commits.
 
 use std::fs::File;
 

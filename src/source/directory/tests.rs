@@ -1,3 +1,5 @@
+//! Folders of lines as they grow, shrink and vanish.
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;

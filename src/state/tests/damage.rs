@@ -73,7 +73,7 @@ fn a_file_cut_after_it_was_opened_and_a_missing_one_are_errors() {
     assert!(matches!(error, StateError::Damaged { .. }), "{error}");
     let error = reader.scan_prefix_many(&[10], &mut |_| {}).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains(&meta.file) && text.contains("tidewater recover"), "{text}");
+    assert!(text.contains(&meta.file) && text.contains("restore the file"), "{text}");
 
     fs::remove_file(&file).unwrap();
     let error = Reader::open(dir.path(), &layout, std::slice::from_ref(&meta)).unwrap_err();

@@ -1,4 +1,5 @@
-//! Damaged state, full disks and locked databases: a clear error, never a wrong answer, and the next run carries on.
+//! Damaged state, full disks and locked databases: a clear error, never a wrong answer, and the next run
+//! carries on.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -120,7 +121,8 @@ fn a_damaged_symbol_file_is_refused_by_name() {
     let fixture = small::fixture();
     fixture.report(&[]);
     let files = files_of(&fixture.path(small::STATE));
-    let symbols = files.into_iter().find(|file| file.extension().is_some_and(|is| is == "sym")).unwrap();
+    let symbols =
+        files.into_iter().find(|file| file.extension().is_some_and(|is| is == "sym")).unwrap();
     let name = symbols.file_name().unwrap().to_str().unwrap();
     let bytes = fs::read(&symbols).unwrap();
     for place in (0..8).map(|part| part * (bytes.len() - 1) / 7) {

@@ -73,7 +73,9 @@ fn a_wrong_job_file_is_exit_code_2_and_the_place_is_named() {
     assert_eq!(code, Some(2), "{stderr}");
     assert_says(&stderr, &["/nowhere/job.toml"]);
     let fixture = small::fixture();
-    fixture.write_job(&small::job("small").replace("group_by = [\"region\", ", "group_by = [\"regoin\", "));
+    fixture.write_job(
+        &small::job("small").replace("group_by = [\"region\", ", "group_by = [\"regoin\", "),
+    );
     let stderr = fixture.refused(2, &[]);
     assert_says(&stderr, &["regoin", "region", "job.toml:21:"]);
     fixture.write_job(&small::job("small").replace("window =", "widow ="));
@@ -100,7 +102,8 @@ fn the_report_is_one_json_object() {
     assert_eq!(report["cut"]["events"], serde_json::json!({"0": size(0), "1": size(1)}));
     let tables = report["tables"].as_object().unwrap();
     let names: Vec<&str> = tables.keys().map(String::as_str).collect();
-    let wanted = ["cuts", "dead_letters", "events", "path", "path_changes", "regional", "regional_changes"];
+    let wanted =
+        ["cuts", "dead_letters", "events", "path", "path_changes", "regional", "regional_changes"];
     let wanted = wanted.iter().chain(&["users_changes"]).map(|name| format!("small.{name}"));
     assert_eq!(names, wanted.collect::<Vec<_>>());
     assert_eq!(tables["small.events"]["rows"], 40);

@@ -16,7 +16,11 @@ fn a_changed_definition_is_refused_with_what_changed() {
     for (from, to, says) in [
         ("window = \"1h\"", "window = \"2h\"", "aggregate.regional.window changed from 1h to 2h"),
         ("amount = \"sum(amount)\" }", "}", "aggregate.regional.measures changed"),
-        ("[[funnel]]", "[[aggregate]]\nname = \"more\"\nmeasures = { n = \"count\" }\n[[funnel]]", "more added"),
+        (
+            "[[funnel]]",
+            "[[aggregate]]\nname = \"more\"\nmeasures = { n = \"count\" }\n[[funnel]]",
+            "more added",
+        ),
         ("id = \"/id\"", "id = \"/other\"", "events.id changed from /id to /other"),
     ] {
         fixture.write_job(&job.replace(from, to));
@@ -24,7 +28,9 @@ fn a_changed_definition_is_refused_with_what_changed() {
         assert_says(&stderr, &["job small", says, "take the change back", "new job"]);
     }
     // What decides no answer may change.
-    fixture.write_job(&job.replace("commit_interval = \"50ms\"", "commit_interval = \"1m\"\nleaf_rows = 7"));
+    fixture.write_job(
+        &job.replace("commit_interval = \"50ms\"", "commit_interval = \"1m\"\nleaf_rows = 7"),
+    );
     let after = fixture.report(&[]);
     assert_eq!(after["commit"].as_u64().unwrap(), before["commit"].as_u64().unwrap() + 1);
 }
@@ -116,7 +122,10 @@ fn an_offset_that_is_no_start_of_a_line_is_refused() {
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, [b"{}", &bytes[..]].concat()).unwrap();
     let stderr = fixture.refused(3, &[]);
-    assert_says(&stderr, &["topic events", "partition 0", "no line starting there", "--accept-loss"]);
+    assert_says(
+        &stderr,
+        &["topic events", "partition 0", "no line starting there", "--accept-loss"],
+    );
 }
 
 #[test]

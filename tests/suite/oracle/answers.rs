@@ -1,5 +1,5 @@
-//! What the tables must hold for the records below a cut: section by section the definitions of the documentation,
-//! computed one after the other with ordered maps.
+//! What the tables must hold for the records below a cut: section by section the definitions of the
+//! documentation, computed one after the other with ordered maps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +47,8 @@ impl<'r> Answers<'r> {
         answers
     }
 
-    /// The content of the event of each id. Histories are made so that the first copy in every partition is the same.
+    /// The content of the event of each id. Histories are made so that the first copy in every partition is
+    /// the same.
     pub fn events(&self) -> impl Iterator<Item = &'r Event> {
         self.copies.values().map(|copies| copies[0].1)
     }

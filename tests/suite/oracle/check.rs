@@ -131,8 +131,8 @@ impl<'r> Check<'r> {
         }
     }
 
-    /// Every event once, from a legal position, with its content and a stamp that was valid. Gives the number of
-    /// admitted events by commit and partition.
+    /// Every event once, from a legal position, with its content and a stamp that was valid. Gives the number
+    /// of admitted events by commit and partition.
     fn events(&mut self) -> BTreeMap<(u64, i32), i64> {
         let mut admitted: BTreeMap<(u64, i32), i64> = BTreeMap::new();
         let at_commits = self.at_commits("events");
@@ -308,7 +308,8 @@ fn is_hidden(name: &str) -> bool {
     name.starts_with('_') && !["_commit", "_diff"].contains(&name)
 }
 
-/// `_commit` is the commit of the row's last change: not in the future, and kept by a row that did not change.
+/// `_commit` is the commit of the row's last change: not in the future, and kept by a row that did not
+/// change.
 fn check_commit_column(what: &str, rows: &[Row], number: u64, before: Option<&[Row]>) {
     let before: BTreeSet<&Row> = before.into_iter().flatten().collect();
     let is_new = |row: &&Row| row["_commit"] == Cell::from(number as i64);

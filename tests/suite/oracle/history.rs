@@ -1,7 +1,8 @@
 //! Random histories: what is appended to the topics before each run.
 //!
-//! The copies of an id: the first one in every partition has the same content, so that the winner's content does not
-//! depend on which partition is read first; conflicting copies follow behind it in its home partition.
+//! The copies of an id: the first one in every partition has the same content, so that the winner's content
+//! does not depend on which partition is read first; conflicting copies follow behind it in its home
+//! partition.
 
 use std::fmt::Write;
 
@@ -52,6 +53,8 @@ pub struct History {
     user_partitions: usize,
     /// Bytes of filling in a line, so that a topic is read in several batches.
     filling: usize,
+    /// How many events an append may have.
+    sizes: Vec<usize>,
     written: Vec<Written>,
     /// Lines that were begun: partition and what is missing of them.
     begun: Vec<(i32, String)>,
@@ -65,10 +68,17 @@ impl History {
             partitions: random.between(1, 6),
             user_partitions: random.between(1, 3),
             filling,
+            sizes: vec![0, 1, 10, 60, 120],
             random: Random::new(random.bits()),
             written: Vec::new(),
             begun: Vec::new(),
         }
+    }
+
+    /// A history of long lines, which are read in many batches.
+    pub fn long(random: &mut Random) -> Self {
+        let (users, partitions) = (40, 4);
+        History { users, partitions, filling: 20_000, sizes: vec![1500], ..History::new(random) }
     }
 
     /// Appends what comes before the next run.
@@ -82,7 +92,7 @@ impl History {
         for _ in 0..self.random.between(0, 25) {
             self.append_version(fixture);
         }
-        let events = *self.random.pick(&[0, 1, 10, 60, 120]);
+        let events = *self.random.pick(&self.sizes);
         for _ in 0..events {
             self.append_event(fixture);
         }

@@ -49,7 +49,8 @@ impl Record {
     }
 }
 
-/// All whole lines of the topics `events` and `users` in `folder`, in the order of topic, partition and offset.
+/// All whole lines of the topics `events` and `users` in `folder`, in the order of topic, partition and
+/// offset.
 pub fn read(folder: &Path) -> Vec<Record> {
     let mut records = Vec::new();
     for topic in ["events", "users"] {

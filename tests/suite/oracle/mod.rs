@@ -1,14 +1,19 @@
-//! The oracle: random histories, run in rounds with changing workers and sizes; after every run every table at every
-//! commit is compared with a plain recomputation from the raw lines. It shares no code with the stages.
+//! The oracle: random histories, run in rounds with changing workers and sizes; after every run every table
+//! at every commit is compared with a plain recomputation from the raw lines. It shares no code with the
+//! stages.
 
 mod answers;
 mod check;
 mod history;
-mod log;
+pub mod log;
 mod spec;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+pub use check::Check;
+pub use history::History;
+pub use spec::Spec;
 
 use super::fixture::Fixture;
 use super::random::Random;
@@ -20,8 +25,8 @@ const HISTORIES: u64 = 10;
 /// Runs one history.
 fn play(seed: u64) {
     let mut random = Random::new(seed);
-    let spec = spec::Spec::random(&mut random);
-    let mut history = history::History::new(&mut random);
+    let spec = Spec::random(&mut random);
+    let mut history = History::new(&mut random);
     let fixture = Fixture::new(&spec.toml());
     let frees_memory = random.chance(50);
     for _ in 0..random.between(3, 6) {
@@ -43,7 +48,7 @@ fn play(seed: u64) {
             continue;
         }
         let tables = Tables::open(&fixture.catalog(), "n");
-        let (commit, cut) = check::Check::all(&spec, &records, tables);
+        let (commit, cut) = Check::all(&spec, &records, tables);
         assert_eq!(report["commit"], commit, "the newest commit");
         for (topic, ends) in log::end_of(&records) {
             for (partition, end) in ends {

@@ -84,6 +84,38 @@ impl Spec {
         }
     }
 
+    /// A job with all there is.
+    pub fn full() -> Self {
+        let measures = vec![
+            ("events", Measure::Count),
+            ("people", Measure::Distinct),
+            ("total", Measure::Sum("amount")),
+            ("paid", Measure::Sum("price")),
+        ];
+        let aggregate = |name: &str, group_by: &[&'static str], window_us| Aggregate {
+            name: name.to_owned(),
+            group_by: group_by.to_vec(),
+            window_us,
+            measures: measures.clone(),
+        };
+        let funnel = Funnel {
+            name: "path".to_owned(),
+            group_by: vec!["region"],
+            steps: STEPS.to_vec(),
+            within_us: Some(4 * HOUR_US),
+        };
+        Spec {
+            aggregates: vec![
+                aggregate("regional", &["region", "step"], Some(HOUR_US)),
+                aggregate("plans", &["plan", "os"], None),
+            ],
+            funnels: vec![funnel],
+            events: true,
+            raw: true,
+            leaf_rows: 8,
+        }
+    }
+
     /// The job file.
     pub fn toml(&self) -> String {
         let mut text = format!(
