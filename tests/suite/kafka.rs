@@ -1,9 +1,10 @@
-//! Jobs on a real broker, at the address in `TIDEWATER_KAFKA` (`scripts/kafka` starts one, `scripts/test` does it by
-//! itself). Without it these tests say that they are skipped, except in CI.
+//! Jobs on a real broker, at the address in `TIDEWATER_KAFKA` (`scripts/kafka` starts one, `scripts/test` does
+//! it by itself). Without it these tests say that they are skipped, except in CI.
 //!
-//! The large test writes a million events to 8 partitions, beside a compacted topic of users with tombstones and
-//! transactions of both kinds, in three rounds: the first two are read by bounded runs, the third while it is written.
-//! After each round `kafka/answers.py` computes the tables from a dump of the topics and compares every row.
+//! The large test writes a million events to 8 partitions, beside a compacted topic of users with tombstones,
+//! and transactions of both kinds, in three rounds: the first two are read by bounded runs, the third while it
+//! is written. After each round `kafka/answers.py` computes the tables from a dump of the topics and compares
+//! every row.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -71,8 +72,8 @@ impl<'b> Topics<'b> {
         json!(snapshots.last().map(|newest| &newest.cut))
     }
 
-    /// Users and events in transactions; the aborted ones contradict what was committed, and are the last records
-    /// of their partitions.
+    /// Users and events in transactions; the aborted ones contradict what was committed, and are the last
+    /// records of their partitions.
     fn transactions(&self, producer: &BaseProducer, round: usize) {
         let record = |topic: &str, partition: i32, key: &str, value: Option<Value>| Sent {
             topic: topic.to_owned(),
@@ -218,7 +219,7 @@ fn a_million_events_and_what_follows_equal_a_recomputation() {
     topics.check();
 }
 
-/// The small job on topics of its own, with events 0 to 9 in partition 0 and three more in partition 1, run once.
+/// The small job on topics of its own, with ten events in partition 0 and three in partition 1, run once.
 fn small_topics(broker: &Broker) -> (Fixture, String) {
     let (events, users) = (unique("events"), unique("users"));
     broker.create(&events, 2, &[]);
