@@ -8,5 +8,6 @@
 //! | `restart` | a run that is killed at any moment loses and doubles nothing |
 //! | `interop` | PyIceberg and DuckDB read the same, and DuckDB computes the same from the raw lines |
 //! | `differential` | differential-dataflow computes the same |
+//! | `kafka` | topics on a real broker give what follows from their records |
 
 mod suite;

@@ -8,6 +8,7 @@ mod tables;
 mod cli;
 mod differential;
 mod interop;
+mod kafka;
 mod oracle;
 mod restart;
 mod tidy;

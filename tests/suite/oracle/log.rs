@@ -106,7 +106,6 @@ fn name(record: &Value, key: &str, missing: &'static str) -> Result<String, &'st
         None | Some(Value::Null) => Err(missing),
         Some(Value::String(text)) if text.is_empty() => Err(missing),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Number(number)) if number.is_i64() => Ok(number.to_string()),
         Some(_) => Err("wrong_type"),
     }
 }
