@@ -1,10 +1,10 @@
-//! Jobs on a real broker, at the address in `TIDEWATER_KAFKA` (`scripts/kafka` starts one, `scripts/test` does
-//! it by itself). Without it these tests say that they are skipped, except in CI.
+//! Jobs on a real broker at `TIDEWATER_KAFKA`: `scripts/kafka` starts one, `scripts/test` does
+//! it by itself. Without it these tests say that they are skipped, except in CI.
 //!
-//! The large test writes a million events to 8 partitions, beside a compacted topic of users with tombstones,
-//! and transactions of both kinds, in three rounds: the first two are read by bounded runs, the third while it
-//! is written. After each round `kafka/answers.py` computes the tables from a dump of the topics and compares
-//! every row.
+//! The large test writes a million events to 8 partitions, beside a compacted topic of users with tombstones
+//! and transactions of both kinds, in three rounds: the first two are read by bounded runs, the third while
+//! it is written. After each round `kafka/answers.py` computes the tables from a dump of the topics and
+//! compares every row.
 
 use std::fs::{self, File};
 use std::io::Read;
