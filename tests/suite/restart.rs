@@ -2,7 +2,7 @@
 //! row.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::fixture::{Fixture, output_of};
 use super::oracle::{Check, History, Spec, log};
@@ -11,13 +11,23 @@ use super::tables::Tables;
 
 /// Kills of runs that were at work.
 const KILLS: usize = 20;
-/// A kill comes after 2 ms to 1.6 s; as many below 60 ms as above. A slow machine commits before the late ones.
-const DELAY_MS_MIN: f64 = 2.0;
-const DELAY_MS_MAX: f64 = 1600.0;
+/// A kill comes no earlier than this. The latest come when an undisturbed run would end.
+const DELAY_MIN: Duration = Duration::from_millis(2);
 
-fn delay(random: &mut Random) -> Duration {
+/// A random moment up to `longest`: as many between 2 and 20 ms as between 20 and 200.
+fn delay(random: &mut Random, longest: Duration) -> Duration {
     let part = random.below(1000) as f64 / 1000.0;
-    Duration::from_secs_f64(DELAY_MS_MIN * (DELAY_MS_MAX / DELAY_MS_MIN).powf(part) / 1000.0)
+    let range = longest.max(DELAY_MIN * 2).div_duration_f64(DELAY_MIN);
+    DELAY_MIN.mul_f64(range.powf(part))
+}
+
+/// How long an undisturbed run of the same history takes here.
+fn undisturbed(spec: &Spec, seed: u64) -> Duration {
+    let fixture = Fixture::new(&spec.toml());
+    History::long(&mut Random::new(seed)).append(&fixture);
+    let started = Instant::now();
+    fixture.report(&["--workers=2", "--step-records=1", "--commit-records=1"]);
+    started.elapsed()
 }
 
 /// Starts a run and kills it after a while; false if it ended before.
@@ -36,8 +46,9 @@ fn run_and_kill(fixture: &Fixture, arguments: &[&str], after: Duration) -> bool 
 #[test]
 fn runs_that_are_killed_at_any_moment_lose_and_double_nothing() {
     let seed = 41;
-    let mut random = Random::new(seed);
     let spec = Spec::full();
+    let longest = undisturbed(&spec, seed);
+    let mut random = Random::new(seed);
     let mut history = History::long(&mut random);
     let fixture = Fixture::new(&spec.toml());
     history.append(&fixture);
@@ -48,7 +59,7 @@ fn runs_that_are_killed_at_any_moment_lose_and_double_nothing() {
         if random.chance(30) {
             arguments.extend(["--dedup-memory=0", "--user-memory=0"]);
         }
-        if run_and_kill(&fixture, &arguments, delay(&mut random)) {
+        if run_and_kill(&fixture, &arguments, delay(&mut random, longest)) {
             kills += 1;
         } else {
             history.append(&fixture);
