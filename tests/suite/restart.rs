@@ -11,7 +11,7 @@ use super::tables::Tables;
 
 /// Kills of runs that were at work.
 const KILLS: usize = 20;
-/// A kill comes after 2 ms to 1.6 s, as many below 60 ms as above: a slow machine commits before the late ones.
+/// A kill comes after 2 ms to 1.6 s, half of them below 60 ms: slow machines commit before the late ones.
 const DELAY_MS_MIN: f64 = 2.0;
 const DELAY_MS_MAX: f64 = 1600.0;
 
