@@ -129,7 +129,7 @@ impl<'b> Topics<'b> {
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         assert!(output.status.success(), "round {}:\n{}\n{}", self.rounds, said[0], said[1]);
-        println!("round {}: {}", self.rounds, said[0].trim());
+        eprintln!("round {}: {}", self.rounds, said[0].trim());
     }
 }
 
