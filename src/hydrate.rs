@@ -143,13 +143,10 @@ impl Hydration {
     fn load_paths(&self, tables: &mut Tables, facts: &[Vec<Fact>]) -> Result<(), StateError> {
         let Tables { users, funnels, .. } = tables;
         for (funnel, reader) in funnels.iter_mut().zip(&self.funnels) {
-            let steps = facts.iter().flatten().filter(|fact| funnel.step(fact).is_some());
             if reader.is_empty() {
-                steps.for_each(|fact| {
-                    users.index(fact.user);
-                });
                 continue;
             }
+            let steps = facts.iter().flatten().filter(|fact| funnel.step(fact).is_some());
             let unloaded = steps.map(|fact| fact.user);
             let unloaded = sorted(
                 unloaded

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::job::{self, FactLayout, Job, SourceSpec};
 use crate::model::fact::SLOTS;
+use crate::sink::TableSet;
 
 /// Check a job file without running it, and say what it means.
 ///
@@ -37,10 +38,10 @@ pub enum ValidateOutput {
 pub fn run(args: &ValidateArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let job = job::load(&args.job)?;
     let layout = FactLayout::new(&job.events, &job.aggregates, &job.funnels)?;
-    let slots = slots(&job, &layout);
+    let (slots, tables) = (slots(&job, &layout), TableSet::new(&job)?);
     match args.output {
-        ValidateOutput::Text => out.write_all(text(&job, &slots).as_bytes())?,
-        ValidateOutput::Json => writeln!(out, "{}", object(&job, &slots))?,
+        ValidateOutput::Text => out.write_all(text(&job, &tables, &slots).as_bytes())?,
+        ValidateOutput::Json => writeln!(out, "{}", object(&job, &tables, &slots))?,
     }
     Ok(())
 }
@@ -77,16 +78,17 @@ fn topics(job: &Job) -> Vec<(&'static str, String, String)> {
         .collect()
 }
 
-fn text(job: &Job, slots: &[String]) -> String {
+fn text(job: &Job, tables: &TableSet, slots: &[String]) -> String {
     let mut lines = vec![format!("job {} is valid", job.name), String::new(), "topics".into()];
     for (role, topic, place) in topics(job) {
         lines.push(format!("  {topic}: {role}, from {place}"));
     }
     lines.push(String::new());
     lines.push(format!("tables in namespace {}", job.lake.namespace));
-    for table in job.tables() {
-        lines.push(format!("  {}", table.name));
-        let columns = table.columns.iter().map(|column| format!("{} {}", column.name, column.kind));
+    for (_, table) in tables.iter() {
+        lines.push(format!("  {}", table.spec.name));
+        let columns =
+            table.spec.columns.iter().map(|column| format!("{} {}", column.name, column.kind));
         lines.extend(wrapped(columns));
     }
     lines.push(String::new());
@@ -119,14 +121,15 @@ fn wrapped(items: impl Iterator<Item = String>) -> Vec<String> {
     lines
 }
 
-fn object(job: &Job, slots: &[String]) -> Value {
+fn object(job: &Job, tables: &TableSet, slots: &[String]) -> Value {
     let topics = topics(job)
         .into_iter()
         .map(|(role, topic, place)| json!({ "role": role, "topic": topic, "source": place }));
-    let tables = job.tables().into_iter().map(|table| {
-        let columns = table.columns.into_iter();
-        let columns = columns.map(|column| json!({ "name": column.name, "type": column.kind }));
-        json!({ "name": table.name, "columns": columns.collect::<Vec<_>>() })
+    let tables = tables.iter().map(|(_, table)| {
+        let columns = table.spec.columns.iter();
+        let columns =
+            columns.map(|column| json!({ "name": column.name, "type": column.kind.to_string() }));
+        json!({ "name": table.spec.name, "columns": columns.collect::<Vec<_>>() })
     });
     json!({
         "job": job.name,

@@ -2,6 +2,7 @@
 
 mod differential;
 mod dimension;
+mod reasons;
 
 use std::sync::Arc;
 
@@ -249,134 +250,6 @@ fn content_tells_null_from_a_value_and_columns_from_each_other() {
 }
 
 #[test]
-fn every_reason_of_the_grammar() {
-    let nested = format!("{{\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    let objects = r#"{"x":"#.repeat(100_000);
-    let large = format!(r#"{{"id":"{}"}}"#, "x".repeat(10_000_000));
-    for (document, expected) in [
-        (&b""[..], Reason::EmptyPayload),
-        (b" \n\t", Reason::EmptyPayload),
-        (b"{\"id\":\"\xff\"}", Reason::InvalidUtf8),
-        (b"{\"skipped\":\"\xc3\"}", Reason::InvalidUtf8),
-        (b"{\"skipped\":\"\xed\xa0\x80\"}", Reason::InvalidUtf8),
-        (br#"{"id":"e""#, Reason::NotJson),
-        (br#"{"id":"e"#, Reason::NotJson),
-        (br#"{"id":"#, Reason::NotJson),
-        (br#"{"id""#, Reason::NotJson),
-        (b"{", Reason::NotJson),
-        (br#"{"id":"e",}"#, Reason::NotJson),
-        (br#"{,"id":"e"}"#, Reason::NotJson),
-        (br#"{"x":[1,]}"#, Reason::NotJson),
-        (br#"{"x":01}"#, Reason::NotJson),
-        (br#"{"x":+1}"#, Reason::NotJson),
-        (br#"{"x":NaN}"#, Reason::NotJson),
-        (br#"{"x":nul}"#, Reason::NotJson),
-        (br#"{"x":'a'}"#, Reason::NotJson),
-        (br#"{x:1}"#, Reason::NotJson),
-        (br#"{"x" 1}"#, Reason::NotJson),
-        (br#"{"x":1 "y":2}"#, Reason::NotJson),
-        (b"{\"x\":\"a\nb\"}", Reason::NotJson),
-        (br#"{"x":"\q"}"#, Reason::NotJson),
-        (b"\xef\xbb\xbf{}", Reason::NotJson),
-        (b"{}\0", Reason::TrailingBytes),
-        (b"{} {}", Reason::TrailingBytes),
-        (b"{}}", Reason::TrailingBytes),
-        (b"[]", Reason::NotAnObject),
-        (b" null ", Reason::NotAnObject),
-        (b"\"text\"", Reason::NotAnObject),
-        (b"1", Reason::NotAnObject),
-        (nested.as_bytes(), Reason::TooDeep),
-        (objects.as_bytes(), Reason::TooDeep),
-        (large.as_bytes(), Reason::TooLarge),
-        (br#"{"id":"a","id":"a"}"#, Reason::DuplicateKey),
-        (br#"{"id":"a","i\u0064":"a"}"#, Reason::DuplicateKey),
-        (br#"{"new":1,"new":1}"#, Reason::DuplicateKey),
-        (br#"{"x":[{"a":1,"b":2,"a":1}]}"#, Reason::DuplicateKey),
-        (br#"{"device":{"os":"a","os":"b"}}"#, Reason::DuplicateKey),
-        (br#"{"x":"\ud800"}"#, Reason::LoneSurrogate),
-        (br#"{"\udc00":1}"#, Reason::LoneSurrogate),
-        (br#"{"x":[{"y":"\ud800\u0041"}]}"#, Reason::LoneSurrogate),
-        (br#"{"x":1e400}"#, Reason::OutOfRange),
-        (br#"{"x":[-1e999]}"#, Reason::OutOfRange),
-    ] {
-        let text = String::from_utf8_lossy(&document[..document.len().min(60)]).into_owned();
-        assert_eq!(reason(document), Some(expected), "{text}");
-    }
-    let deep = |levels: usize| format!(",\"x\":{}{}", "[".repeat(levels), "]".repeat(levels));
-    assert_eq!(refusal(&deep(DEPTH_MAX as usize - 1)), None);
-    assert_eq!(refusal(&deep(DEPTH_MAX as usize)), Some(Reason::TooDeep));
-}
-
-#[test]
-fn every_reason_of_the_required_fields() {
-    for (document, expected) in [
-        (r#"{"user":"u","ts":"2024-01-01T00:00:00Z"}"#, Reason::MissingId),
-        (r#"{"id":null,"user":"u","ts":"2024-01-01T00:00:00Z"}"#, Reason::MissingId),
-        (r#"{"id":"","user":"u","ts":"2024-01-01T00:00:00Z"}"#, Reason::MissingId),
-        (r#"{"id":1.5,"user":"u","ts":"2024-01-01T00:00:00Z"}"#, Reason::WrongType),
-        (r#"{"id":1e3,"user":"u","ts":"2024-01-01T00:00:00Z"}"#, Reason::WrongType),
-        (r#"{"id":true,"user":"u","ts":"2024-01-01T00:00:00Z"}"#, Reason::WrongType),
-        (r#"{"id":{},"user":"u","ts":"2024-01-01T00:00:00Z"}"#, Reason::WrongType),
-        (r#"{"id":"e","ts":"2024-01-01T00:00:00Z"}"#, Reason::MissingUser),
-        (r#"{"id":"e","user":"","ts":"2024-01-01T00:00:00Z"}"#, Reason::MissingUser),
-        (r#"{"id":"e","user":["u"],"ts":"2024-01-01T00:00:00Z"}"#, Reason::WrongType),
-        (r#"{"id":"e","user":"u"}"#, Reason::MissingTime),
-        (r#"{"id":"e","user":"u","ts":null}"#, Reason::MissingTime),
-        (r#"{"id":"e","user":"u","ts":""}"#, Reason::MissingTime),
-        (r#"{"id":"e","user":"u","ts":"yesterday"}"#, Reason::BadTime),
-        (r#"{"id":"e","user":"u","ts":"2024-01-01"}"#, Reason::BadTime),
-        (r#"{"id":"e","user":"u","ts":1700000000}"#, Reason::WrongType),
-        (r#"{"id":"e","user":"u","ts":"1969-12-31T23:59:59.9Z"}"#, Reason::OutOfRange),
-        (r#"{"id":"e","user":"u","ts":"2200-01-01T00:00:00Z"}"#, Reason::OutOfRange),
-    ] {
-        assert_eq!(reason(document.as_bytes()), Some(expected), "{document}");
-    }
-    let interner = Arc::default();
-    let (mut facts, mut letters) = (Vec::new(), Vec::new());
-    decoder(TimeUnit::Rfc3339, &interner).decode(
-        &batch(&[(Some(b"k"), None)]),
-        0,
-        &mut facts,
-        &mut letters,
-    );
-    assert_eq!((letters[0].reason, letters[0].value.as_ref()), (Reason::EmptyPayload, None));
-    assert_eq!((letters[0].key.as_deref(), letters[0].timestamp_ms), (Some(&b"k"[..]), 5));
-}
-
-#[test]
-fn every_reason_of_the_columns() {
-    for (members, expected) in [
-        (r#","amount":9223372036854775807"#, None),
-        (r#","amount":9223372036854775808"#, Some(Reason::OutOfRange)),
-        (r#","amount":1.0e2"#, None),
-        (r#","amount":1.5"#, Some(Reason::OutOfRange)),
-        (r#","amount":"1""#, Some(Reason::WrongType)),
-        (r#","amount":true"#, Some(Reason::WrongType)),
-        (r#","price":99999999.99"#, None),
-        (r#","price":"-0.10""#, None),
-        (r#","price":100000000"#, Some(Reason::OutOfRange)),
-        (r#","price":0.001"#, Some(Reason::OutOfRange)),
-        (r#","price":"0.001""#, Some(Reason::OutOfRange)),
-        (r#","price":"""#, Some(Reason::WrongType)),
-        (r#","price":" 1""#, Some(Reason::WrongType)),
-        (r#","price":[]"#, Some(Reason::WrongType)),
-        (r#","type":5"#, Some(Reason::WrongType)),
-        (r#","type":{}"#, Some(Reason::WrongType)),
-        (r#","type":"""#, None),
-        (r#","device":{"paid":"true"}"#, Some(Reason::WrongType)),
-        (r#","device":{"paid":0}"#, Some(Reason::WrongType)),
-        (r#","a/b":{"m~n":0}"#, Some(Reason::WrongType)),
-        (r#","a/b":{"m~n":"soon"}"#, Some(Reason::BadTime)),
-        (r#","a/b":{"m~n":"0000-01-01T00:00:00Z"}"#, Some(Reason::OutOfRange)),
-        (r#","device":[{"paid":"true"}]"#, None),
-        (r#","device":null"#, None),
-        (r#","device":{"os":null}"#, None),
-    ] {
-        assert_eq!(refusal(members), expected, "{members}");
-    }
-}
-
-#[test]
 fn times_are_numbers_where_the_job_says_so() {
     let time = |unit, text: &str| {
         let document = format!(r#"{{"id":"e","user":"u","ts":{text}}}"#);
@@ -406,30 +279,4 @@ fn one_bad_record_spoils_no_other_of_its_batch() {
         [Reason::InvalidUtf8; 2]
     );
     assert_eq!(facts[0].id, facts[1].id);
-}
-
-#[test]
-fn words_of_reasons_are_stable_and_differ() {
-    let words = "empty_payload too_large invalid_utf8 not_json not_an_object trailing_bytes too_deep \
-                 duplicate_key lone_surrogate missing_id missing_user missing_time missing_key wrong_type \
-                 bad_time out_of_range";
-    let all = [
-        Reason::EmptyPayload,
-        Reason::TooLarge,
-        Reason::InvalidUtf8,
-        Reason::NotJson,
-        Reason::NotAnObject,
-        Reason::TrailingBytes,
-        Reason::TooDeep,
-        Reason::DuplicateKey,
-        Reason::LoneSurrogate,
-        Reason::MissingId,
-        Reason::MissingUser,
-        Reason::MissingTime,
-        Reason::MissingKey,
-        Reason::WrongType,
-        Reason::BadTime,
-        Reason::OutOfRange,
-    ];
-    assert_eq!(all.map(Reason::as_str).join(" "), words);
 }

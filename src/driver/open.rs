@@ -132,7 +132,7 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<Opene
     let sources = open_sources(job, options, &stored)?;
     let interner = Arc::new(Interner::default());
     symbols::load(&lake.state, &stored.symbols, &interner)?;
-    collect_orphans(job, &stored, catalog.path());
+    collect_orphans(job, &stored);
     let incarnation = Incarnation(catalog.begin_run(&job.name)?.incarnation);
     let mut opened = Opened {
         catalog,
@@ -155,12 +155,11 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<Opene
 }
 
 /// Deletes slabs that no commit refers to. What can't be deleted now is tried again by the next run.
-fn collect_orphans(job: &Job, stored: &Stored, catalog: &Path) {
+fn collect_orphans(job: &Job, stored: &Stored) {
     let Some(horizon) = SystemTime::now().checked_sub(ORPHAN_AGE_MIN) else { return };
     let live = stored.slabs.files();
     if let Err(error) = state::collect_orphans(&job.lake.state, &live, u64::MAX, horizon) {
-        let catalog = catalog.display();
-        tracing::warn!(%catalog, %error, "superseded state files stay behind");
+        tracing::warn!(job = job.name, %error, "superseded state files stay behind");
     }
 }
 

@@ -95,7 +95,6 @@ struct Stopped;
 
 impl Pacing {
     /// Pacing of a run whose last commit had the cut `cut`.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         pace: Pace,
         inlets: Vec<Inlet>,

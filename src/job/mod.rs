@@ -11,7 +11,6 @@ mod read;
 mod reference;
 mod scalar;
 mod scope;
-mod tables;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -23,7 +22,6 @@ use std::time::Duration;
 pub use definition::differences;
 pub use error::{JobError, Mistake};
 pub use layout::{AggregateLayout, FactLayout, FunnelLayout, LayoutError, SumSlot};
-pub use tables::{TableColumn, TableShape};
 pub use validate::{load, parse};
 
 use crate::model::{ColumnType, Value};

@@ -5,6 +5,7 @@
 //! schema, as a dropped column would be: readers project by field id and never see it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
@@ -76,6 +77,15 @@ const DEFAULT_PROPERTIES: [(&str, &str); 3] = [
     ("write.metadata.previous-versions-max", "20"),
     ("write.parquet.compression-codec", "zstd"),
 ];
+
+impl fmt::Display for ColumnKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ColumnKind::Decimal { precision, scale } => write!(f, "decimal({precision},{scale})"),
+            other => other.iceberg().fmt(f),
+        }
+    }
+}
 
 /// One column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

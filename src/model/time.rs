@@ -1,4 +1,4 @@
-//! Event time: microseconds since 1970 UTC, and the windows and days it falls in.
+//! Event time: microseconds since 1970 UTC, and the windows it falls in.
 
 /// Microseconds of a day.
 pub const DAY_US: i64 = 86_400_000_000;
@@ -8,20 +8,13 @@ pub fn window_start(time_us: i64, size_us: i64) -> i64 {
     time_us.div_euclid(size_us) * size_us
 }
 
-/// Days since 1970 of `time_us`, as Iceberg's `day` transform counts them.
-pub fn day(time_us: i64) -> i32 {
-    time_us.div_euclid(DAY_US) as i32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn windows_and_days_round_down_on_both_sides_of_1970() {
+    fn windows_round_down_on_both_sides_of_1970() {
         assert_eq!(window_start(-1, 10), -10);
         assert_eq!(window_start(19, 10), 10);
-        assert_eq!(day(-1), -1);
-        assert_eq!(day(DAY_US), 1);
     }
 }

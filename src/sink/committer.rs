@@ -162,6 +162,14 @@ impl Sorted {
         }
         sorted
     }
+
+    /// The tables whose files change. Whoever removes files of a table names it among the added ones too.
+    fn touched(&self) -> impl Iterator<Item = TableIndex> {
+        let removes = |table| self.removed.get(table).is_some_and(|gone| !gone.is_empty());
+        let touched =
+            self.added.iter().filter(move |(table, added)| !added.is_empty() || removes(table));
+        touched.map(|(table, _)| *table)
+    }
 }
 
 impl Committer {
@@ -227,8 +235,8 @@ impl Committer {
     ) -> Result<Vec<(TableIndex, Staged)>, CommitterError> {
         let now_ms = self.clock.now_ms();
         let cut = cuts.end.encode();
-        let changes: Vec<(TableIndex, Change)> = self
-            .touched(sorted)
+        let changes: Vec<(TableIndex, Change)> = sorted
+            .touched()
             .map(|table| (table, self.change(table, sorted, &cut, now_ms)))
             .collect();
         let (store, loaded) = (&self.store, &self.loaded);
@@ -247,16 +255,6 @@ impl Committer {
         let mut staged = left?;
         staged.extend(right?);
         Ok(staged)
-    }
-
-    fn touched<'a>(&self, sorted: &'a Sorted) -> impl Iterator<Item = TableIndex> + use<'a> {
-        let is_touched = |table: &TableIndex| {
-            let any = |map: &BTreeMap<TableIndex, Vec<WrittenFile>>| {
-                map.get(table).is_some_and(|files| !files.is_empty())
-            };
-            any(&sorted.added) || sorted.removed.get(table).is_some_and(|gone| !gone.is_empty())
-        };
-        (0..self.loaded.len()).filter(is_touched).collect::<Vec<_>>().into_iter()
     }
 
     fn change(&self, table: TableIndex, sorted: &Sorted, cut: &str, now_ms: i64) -> Change {

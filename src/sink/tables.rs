@@ -337,3 +337,22 @@ fn cuts_table() -> TableSpec {
     ];
     table("cuts", columns, Partitioning::None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job;
+
+    #[test]
+    fn the_tables_of_the_design_stay_as_they_are() {
+        let text = include_str!("../job/tests/subscriptions.toml");
+        let job = job::parse(text, "job.toml", Path::new("/jobs"), &|_| None).unwrap();
+        let set = TableSet::new(&job).unwrap();
+        let tables = set.iter().map(|(_, table)| {
+            let columns = table.spec.columns.iter();
+            let columns = columns.map(|column| format!("  {} {}\n", column.name, column.kind));
+            format!("{}\n{}", table.spec.name, columns.collect::<String>())
+        });
+        insta::assert_snapshot!("tables", tables.collect::<String>());
+    }
+}
