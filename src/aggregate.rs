@@ -14,6 +14,8 @@ use crate::groups::dimension_columns;
 use crate::job::{AggregateLayout, AggregateSpec, SumSlot};
 use crate::model::time::window_start;
 use crate::model::{Fact, Symbol};
+use crate::rows::{END, Link, Rows};
+use crate::state::SlabRows;
 use crate::users::UserIndex;
 
 /// Words of a row's key: user, window, event group.
@@ -22,9 +24,6 @@ pub const KEY: usize = 3;
 const COUNT: usize = 3;
 /// The first word of the sums: for each one its value (two words if wide) and its number of values.
 const SUMS: usize = 4;
-/// End of a chain of rows.
-const END: u32 = u32::MAX;
-
 /// The rows of one aggregate on one worker.
 #[derive(Debug)]
 pub struct Aggregate {
@@ -33,17 +32,20 @@ pub struct Aggregate {
     has_dimension: bool,
     window_us: Option<i64>,
     layout: AggregateLayout,
-    width: usize,
-    /// Rows, `width` words each.
-    words: Vec<u64>,
-    /// Per row: the next row of the same user.
-    next: Vec<u32>,
-    /// Per row: it differs from its newest slab.
-    dirty: Vec<bool>,
+    rows: Rows,
+    /// Rows that differ from their newest slab.
     dirty_rows: Vec<u32>,
     by_key: HashTable<u32>,
     /// Per user of the run: the first row.
     heads: Vec<u32>,
+}
+
+/// Where a fact is counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    row: u32,
+    /// It is the first fact of its row.
+    first: bool,
 }
 
 /// The place of an event in an aggregate.
@@ -104,11 +106,8 @@ impl Aggregate {
             table,
             has_dimension: !dimension_columns(&spec.group_by).is_empty(),
             window_us: spec.window_us,
-            width: row_width(&layout.sums),
+            rows: Rows::new(row_width(&layout.sums)),
             layout,
-            words: Vec::new(),
-            next: Vec::new(),
-            dirty: Vec::new(),
             dirty_rows: Vec::new(),
             by_key: HashTable::new(),
             heads: Vec::new(),
@@ -135,41 +134,44 @@ impl Aggregate {
         let key = RowKey { user: stored[0], window: stored[1], group: stored[2] };
         if self.find(&key).is_none() {
             let row = self.add(user, &key);
-            self.row_mut(row).copy_from_slice(stored);
+            self.rows.get_mut(row).0.copy_from_slice(stored);
         }
     }
 
-    /// Adds `fact` of a user whose dimension-side group is `group` to its row.
-    pub fn absorb(&mut self, user: UserIndex, fact: &Fact, group: Symbol, changes: &mut Changes) {
+    /// The row that counts `fact`, made if there is none.
+    pub fn place(&mut self, user: UserIndex, fact: &Fact) -> Place {
         let key = self.key(fact);
-        let (row, first) = match self.find(&key) {
-            Some(row) => (row, false),
-            None => (self.add(user, &key), true),
-        };
-        let group = GroupKey {
-            table: self.table,
-            window: key.window,
-            event: key.group,
-            dimension: group.0,
-        };
+        match self.find(&key) {
+            Some(row) => Place { row, first: false },
+            None => Place { row: self.add(user, &key), first: true },
+        }
+    }
+
+    /// Adds `fact`, of a user whose dimension-side group is `group`, to its row.
+    pub fn absorb(&mut self, place: Place, fact: &Fact, group: Symbol, changes: &mut Changes) {
+        let (row, link) = self.rows.get_mut(place.row);
+        if *link & Link::DIRTY == 0 {
+            *link |= Link::DIRTY;
+            self.dirty_rows.push(place.row);
+        }
+        let group =
+            GroupKey { table: self.table, window: row[1], event: row[2], dimension: group.0 };
         let delta = changes.entry(group, self.layout.sums.len());
         delta.count += 1;
-        delta.users += i64::from(first);
-        let start = row as usize * self.width;
-        self.words[start + COUNT] += 1;
-        let mut word = start + SUMS;
+        delta.users += i64::from(place.first);
+        row[COUNT] += 1;
+        let mut word = SUMS;
         for (sum, total) in self.layout.sums.iter().zip(&mut delta.sums) {
             if fact.nulls >> sum.slot & 1 == 0 {
                 let value = fact_value(fact, sum);
                 total.value = add(total.value, value);
                 total.values += 1;
-                let stored = read_sum(&self.words[word..], sum.wide);
-                write_sum(&mut self.words[word..], sum.wide, add(stored, value));
-                self.words[word + sum_words(sum) - 1] += 1;
+                let stored = read_sum(&row[word..], sum.wide);
+                write_sum(&mut row[word..], sum.wide, add(stored, value));
+                row[word + sum_words(sum) - 1] += 1;
             }
             word += sum_words(sum);
         }
-        self.mark(row);
     }
 
     /// Moves all rows of a user, who are all in memory, from one dimension-side group to another.
@@ -178,42 +180,39 @@ impl Aggregate {
         while row != END {
             self.contribute(row, from, -1, changes);
             self.contribute(row, to, 1, changes);
-            row = self.next[row as usize];
+            row = Link::next(self.rows.get(row).1);
         }
     }
 
-    /// The rows that differ from their slabs, one after the other, in no order.
-    pub fn take_dirty(&mut self) -> Vec<u64> {
-        let mut rows = Vec::with_capacity(self.dirty_rows.len() * self.width);
+    /// Adds the rows that differ from their slabs to those of the next slab.
+    pub fn take_dirty(&mut self, slab: &mut SlabRows) {
         for row in std::mem::take(&mut self.dirty_rows) {
-            self.dirty[row as usize] = false;
-            rows.extend_from_slice(self.row(row));
+            let (row, link) = self.rows.get_mut(row);
+            *link &= !Link::DIRTY;
+            slab.push(row);
         }
-        rows
     }
 
     /// Words of a row.
     pub fn width(&self) -> usize {
-        self.width
+        self.rows.width
     }
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.words.capacity() * 8 + self.next.capacity() * 5 + self.by_key.capacity() * 5
+        self.rows.bytes() + self.by_key.capacity() * 5
     }
 
     /// Drops all rows; all of them stand in slabs.
     pub fn evict(&mut self) {
         assert!(self.dirty_rows.is_empty(), "rows that no slab holds must not be dropped");
-        self.words = Vec::new();
-        self.next = Vec::new();
-        self.dirty = Vec::new();
+        self.rows = Rows::new(self.rows.width);
         self.by_key = HashTable::new();
         self.heads = Vec::new();
     }
 
     fn contribute(&self, row: u32, group: Symbol, sign: i64, changes: &mut Changes) {
-        let row = self.row(row);
+        let (row, _) = self.rows.get(row);
         let key = GroupKey { table: self.table, window: row[1], event: row[2], dimension: group.0 };
         let delta = changes.entry(key, self.layout.sums.len());
         delta.count += sign * row[COUNT] as i64;
@@ -229,45 +228,22 @@ impl Aggregate {
 
     fn find(&self, key: &RowKey) -> Option<u32> {
         let words = key.words();
-        self.by_key.find(key.hash(), |row| self.row(*row)[..KEY] == words).copied()
+        self.by_key.find(key.hash(), |row| self.rows.get(*row).0[..KEY] == words).copied()
     }
 
     fn add(&mut self, user: UserIndex, key: &RowKey) -> u32 {
-        let row = self.next.len() as u32;
-        assert!(
-            row != END,
-            "a worker holds at most 2^32 - 1 rows of an aggregate; use more workers"
-        );
         let user = user.0 as usize;
         if self.heads.len() <= user {
             self.heads.resize(user + 1, END);
         }
-        self.words.extend_from_slice(&key.words());
-        self.words.resize(self.words.len() + self.width - KEY, 0);
-        self.next.push(std::mem::replace(&mut self.heads[user], row));
-        self.dirty.push(false);
-        let (words, width) = (&self.words, self.width);
+        let row = self.rows.add(&key.words(), Link::to(self.heads[user]));
+        self.heads[user] = row;
+        let rows = &self.rows;
         self.by_key.insert_unique(key.hash(), row, |row| {
-            let start = *row as usize * width;
-            RowKey { user: words[start], window: words[start + 1], group: words[start + 2] }.hash()
+            let (row, _) = rows.get(*row);
+            RowKey { user: row[0], window: row[1], group: row[2] }.hash()
         });
         row
-    }
-
-    fn mark(&mut self, row: u32) {
-        if !std::mem::replace(&mut self.dirty[row as usize], true) {
-            self.dirty_rows.push(row);
-        }
-    }
-
-    fn row(&self, row: u32) -> &[u64] {
-        let start = row as usize * self.width;
-        &self.words[start..start + self.width]
-    }
-
-    fn row_mut(&mut self, row: u32) -> &mut [u64] {
-        let start = row as usize * self.width;
-        &mut self.words[start..start + self.width]
     }
 }
 

@@ -1,19 +1,26 @@
 //! Funnel: how many users reached each step, along their earliest path.
 //!
 //! For a user, `t1` is the time of the first event of step 1, and `t(k+1)` that of the first event of step
-//! `k+1` at or after `t(k)` and at most the job's bound after `t1`. A user who has `t(k)` counts in step `k`,
-//! under the dimension as it is now. A late event can change a path, so all step events of a touched user are
-//! kept.
+//! `k+1` at or after `t(k)`. A user counts in step `k`, under the dimension as it is now, if they have `t(k)` and it
+//! is at most the job's bound after `t1`.
+//!
+//! Events are only ever added, and an added event can make every `t(k)` earlier but never later: an event of
+//! step `k` after `t(k)` can't matter any more, and is not kept. What is left, mostly one event a step, is kept for
+//! late events that change the path.
 //!
 //! *Owns* the paths of the users that this run touched; `hydrate` brings them in from slabs.
 
 use crate::changes::{Changes, GroupKey};
 use crate::job::{FunnelLayout, FunnelSpec};
 use crate::model::{Fact, Symbol};
+use crate::state::SlabRows;
 use crate::users::UserIndex;
 
 /// Words of a slab row, all of them key: the user, and a step event as [`pack`] makes it.
 pub const WIDTH: usize = 2;
+
+/// The time of a step that is not on the path.
+const NEVER: i64 = i64::MAX;
 
 /// The paths of one funnel on one worker.
 #[derive(Debug)]
@@ -21,17 +28,19 @@ pub struct Funnel {
     table: usize,
     slot: usize,
     byte: usize,
-    steps: u8,
+    steps: usize,
     within_us: Option<i64>,
-    users: Vec<Path>,
+    users: Vec<User>,
+    /// Per user, for every step: when the path takes it, without regard to the bound.
+    times: Vec<i64>,
     /// New step events of the commit: rows of the next slab.
     fresh: Vec<[u64; WIDTH]>,
 }
 
 /// The step events of a user.
 #[derive(Debug, Clone, Default)]
-struct Path {
-    /// Sorted, distinct.
+struct User {
+    /// Those that can matter: sorted, distinct.
     events: Vec<u64>,
     /// The furthest step reached.
     reached: u8,
@@ -56,9 +65,10 @@ impl Funnel {
             table,
             slot,
             byte: layout.byte,
-            steps: spec.steps.len() as u8,
+            steps: spec.steps.len(),
             within_us: spec.within_us,
             users: Vec::new(),
+            times: Vec::new(),
             fresh: Vec::new(),
         }
     }
@@ -76,40 +86,36 @@ impl Funnel {
 
     /// Takes in a stored step event. Before any other use of the user, [`Funnel::loaded`] must follow.
     pub fn load(&mut self, user: UserIndex, stored: &[u64]) {
-        self.path(user).events.push(stored[1]);
+        self.user(user).events.push(stored[1]);
     }
 
     /// Says that all stored events of `user` were loaded.
     pub fn loaded(&mut self, user: UserIndex) {
-        let (steps, within_us) = (self.steps, self.within_us);
-        let path = self.path(user);
-        path.loaded = true;
-        path.events.sort_unstable();
-        path.reached = reached(&path.events, steps, within_us);
+        let state = self.user(user);
+        state.loaded = true;
+        state.events.sort_unstable();
+        self.walk(user);
     }
 
-    /// Adds a step event; true if it is new. [`Funnel::settle`] must follow before the epoch ends.
+    /// Adds a step event; true if it can matter. [`Funnel::settle`] must follow before the epoch ends.
     pub fn absorb(&mut self, user: UserIndex, fact: &Fact) -> bool {
         let Some(step) = self.step(fact) else { return false };
-        let event = pack(fact.time, step);
-        let path = self.path(user);
-        match path.events.binary_search(&event) {
-            Ok(_) => false,
-            Err(place) => {
-                path.events.insert(place, event);
-                self.fresh.push([fact.user, event]);
-                true
-            }
+        let known = self.times.get(user.0 as usize * self.steps + usize::from(step) - 1);
+        if known.is_some_and(|known| *known <= fact.time) {
+            return false;
         }
+        let event = pack(fact.time, step);
+        let events = &mut self.user(user).events;
+        let Err(place) = events.binary_search(&event) else { return false };
+        events.insert(place, event);
+        self.fresh.push([fact.user, event]);
+        true
     }
 
     /// Finds the path of `user` again and hands on what changed.
     pub fn settle(&mut self, user: UserIndex, group: Symbol, changes: &mut Changes) {
-        let (steps, within_us) = (self.steps, self.within_us);
-        let path = self.path(user);
-        let before = path.reached;
-        path.reached = reached(&path.events, steps, within_us);
-        let after = path.reached;
+        let before = self.user(user).reached;
+        let after = self.walk(user);
         for step in after + 1..=before {
             self.count(step, group, -1, changes);
         }
@@ -127,21 +133,22 @@ impl Funnel {
         }
     }
 
-    /// The new step events since the last call, in no order.
-    pub fn take_fresh(&mut self) -> Vec<[u64; WIDTH]> {
-        std::mem::take(&mut self.fresh)
+    /// Adds the new step events to those of the next slab.
+    pub fn take_fresh(&mut self, slab: &mut SlabRows) {
+        std::mem::take(&mut self.fresh).iter().for_each(|row| slab.push(row));
     }
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        let events: usize = self.users.iter().map(|path| path.events.capacity() * 8).sum();
-        events + self.users.capacity() * size_of::<Path>()
+        let events: usize = self.users.iter().map(|user| user.events.capacity() * 8).sum();
+        events + self.users.capacity() * size_of::<User>() + self.times.capacity() * 8
     }
 
-    /// Drops all paths; all their events stand in slabs.
+    /// Drops all paths; all events that can matter stand in slabs.
     pub fn evict(&mut self) {
         assert!(self.fresh.is_empty(), "events that no slab holds must not be dropped");
         self.users = Vec::new();
+        self.times = Vec::new();
     }
 
     fn count(&self, step: u8, group: Symbol, sign: i64, changes: &mut Changes) {
@@ -152,42 +159,50 @@ impl Funnel {
         delta.users += sign;
     }
 
-    fn path(&mut self, user: UserIndex) -> &mut Path {
+    /// Finds the path of `user`, forgets the events that can't matter, and gives the furthest step reached.
+    fn walk(&mut self, user: UserIndex) -> u8 {
+        let (steps, within_us) = (self.steps, self.within_us);
+        let user = user.0 as usize;
+        let state = &mut self.users[user];
+        let times = &mut self.times[user * steps..][..steps];
+        earliest_path(&state.events, times);
+        state.events.retain(|event| {
+            let (time, step) = unpack(*event);
+            time <= times[usize::from(step) - 1]
+        });
+        state.reached = reached(times, within_us);
+        state.reached
+    }
+
+    fn user(&mut self, user: UserIndex) -> &mut User {
         let user = user.0 as usize;
         if self.users.len() <= user {
-            self.users.resize(user + 1, Path::default());
+            self.users.resize(user + 1, User::default());
+            self.times.resize((user + 1) * self.steps, NEVER);
         }
         &mut self.users[user]
     }
 }
 
-/// The furthest step of the earliest path through `events`, which are in the order of time.
-fn reached(events: &[u64], steps: u8, within_us: Option<i64>) -> u8 {
-    let mut position = 0;
-    let mut reached = 0;
-    let mut deadline = i64::MAX;
+/// Fills in when the earliest path through `events`, which are in the order of time, takes each step.
+fn earliest_path(events: &[u64], times: &mut [i64]) {
+    times.fill(NEVER);
     let mut at = i64::MIN;
-    while reached < steps {
+    for (wanted, time) in (1..).zip(times) {
         // Events at the very time of the step before count too, wherever they stand among their equals.
-        while position > 0 && unpack(events[position - 1]).0 == at {
-            position -= 1;
-        }
-        let wanted = reached + 1;
-        let Some(found) = events[position..].iter().position(|event| unpack(*event).1 == wanted)
-        else {
-            break;
-        };
-        position += found;
-        at = unpack(events[position]).0;
-        if at > deadline {
-            break;
-        }
-        if wanted == 1 {
-            deadline = within_us.map_or(i64::MAX, |within| at.saturating_add(within));
-        }
-        reached = wanted;
+        let rest = &events[events.partition_point(|event| unpack(*event).0 < at)..];
+        let found = rest.iter().map(|event| unpack(*event)).find(|(_, step)| *step == wanted);
+        let Some((found, _)) = found else { break };
+        *time = found;
+        at = found;
     }
-    reached
+}
+
+/// The furthest step that a path takes within the bound.
+fn reached(times: &[i64], within_us: Option<i64>) -> u8 {
+    let deadline =
+        within_us.map_or(NEVER - 1, |within| times[0].saturating_add(within).min(NEVER - 1));
+    times.iter().take_while(|time| **time <= deadline).count() as u8
 }
 
 #[cfg(test)]
@@ -197,7 +212,9 @@ mod tests {
     fn path(events: &[(i64, u8)], steps: u8, within_us: Option<i64>) -> u8 {
         let mut events: Vec<u64> = events.iter().map(|(time, step)| pack(*time, *step)).collect();
         events.sort_unstable();
-        reached(&events, steps, within_us)
+        let mut times = vec![0; usize::from(steps)];
+        earliest_path(&events, &mut times);
+        reached(&times, within_us)
     }
 
     #[test]

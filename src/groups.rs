@@ -18,6 +18,10 @@ pub struct Groups {
     pub funnels: Vec<Symbol>,
 }
 
+/// The number of a tuple on this worker in this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupsIndex(u32);
+
 /// Groups by tuple, found once for each tuple.
 #[derive(Debug)]
 pub struct DimensionGroups {
@@ -25,7 +29,8 @@ pub struct DimensionGroups {
     kinds: Vec<ColumnType>,
     aggregates: Vec<Vec<usize>>,
     funnels: Vec<Vec<usize>>,
-    known: HashMap<Symbol, Arc<Groups>>,
+    numbers: HashMap<Symbol, GroupsIndex>,
+    known: Vec<Groups>,
 }
 
 /// The dimension columns of a `group_by`.
@@ -56,18 +61,25 @@ impl DimensionGroups {
             kinds: columns.map(|column| column.kind).collect(),
             aggregates: aggregates.collect(),
             funnels: funnels.collect(),
-            known: HashMap::new(),
+            numbers: HashMap::new(),
+            known: Vec::new(),
         }
     }
 
-    /// The groups of a tuple.
-    pub fn of(&mut self, columns: Symbol) -> Arc<Groups> {
-        if let Some(groups) = self.known.get(&columns) {
-            return Arc::clone(groups);
+    /// The number of a tuple.
+    pub fn index(&mut self, columns: Symbol) -> GroupsIndex {
+        if let Some(number) = self.numbers.get(&columns) {
+            return *number;
         }
-        let groups = Arc::new(self.find(columns));
-        self.known.insert(columns, Arc::clone(&groups));
-        groups
+        let number = GroupsIndex(self.known.len() as u32);
+        self.known.push(self.find(columns));
+        self.numbers.insert(columns, number);
+        number
+    }
+
+    /// The groups of a tuple.
+    pub fn get(&self, tuple: GroupsIndex) -> &Groups {
+        &self.known[tuple.0 as usize]
     }
 
     fn find(&self, columns: Symbol) -> Groups {

@@ -12,7 +12,7 @@ use hashbrown::hash_table::Entry;
 
 use crate::model::{Commit, Fact};
 use crate::sink::Finished;
-use crate::state::{Layout, Reader, SlabMeta};
+use crate::state::{Layout, Reader, SlabMeta, SlabRows};
 use crate::worker::WorkerContext;
 
 /// Name of the collection in the state manifest.
@@ -69,10 +69,46 @@ impl Id {
     }
 }
 
+/// Bits of an id that choose its table.
+const TABLE_BITS: u32 = 6;
+
+/// The ids of one generation, in many tables: one that grows needs little memory beside itself, and takes what
+/// the one before gave back.
+struct Generation(Vec<HashTable<Id>>);
+
+impl Default for Generation {
+    fn default() -> Self {
+        Generation((0..1 << TABLE_BITS).map(|_| HashTable::new()).collect())
+    }
+}
+
+impl Generation {
+    /// Bits that neither route between workers nor choose a slot.
+    fn table(id: &Id) -> usize {
+        (id.words[1] >> (u32::BITS - TABLE_BITS)) as usize
+    }
+
+    fn find(&self, id: &Id) -> Option<&Id> {
+        self.0[Self::table(id)].find(id.hash(), |known| known.words == id.words)
+    }
+
+    fn find_mut(&mut self, id: &Id) -> Option<&mut Id> {
+        self.0[Self::table(id)].find_mut(id.hash(), |known| known.words == id.words)
+    }
+
+    fn entry(&mut self, id: &Id) -> Entry<'_, Id> {
+        self.0[Self::table(id)].entry(id.hash(), |known| known.words == id.words, Id::hash)
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|table| table.capacity() * SLOT_BYTES).sum()
+    }
+}
+
 /// The ids of one worker.
 pub struct IdSet {
     context: Arc<WorkerContext>,
-    resident: BTreeMap<u64, HashTable<Id>>,
+    resident: BTreeMap<u64, Generation>,
     older: Reader,
     /// Slabs written in this run, to be asked once memory is freed.
     written: Vec<SlabMeta>,
@@ -106,9 +142,9 @@ impl IdSet {
         });
         self.context.check(asked);
         // Which generation they are in does not matter here: all tables are asked.
-        let table = self.resident.entry(0).or_default();
+        let ids = self.resident.entry(0).or_default();
         for id in found {
-            table.insert_unique(id.hash(), id, Id::hash);
+            ids.entry(&id).or_insert(id);
         }
     }
 
@@ -119,8 +155,7 @@ impl IdSet {
         if horizon_us.is_some() && self.find(fact).is_some() {
             return Seen::Before;
         }
-        let table = self.resident.entry(generation(fact.time, horizon_us)).or_default();
-        match table.entry(id.hash(), |known| known.words == id.words, Id::hash) {
+        match self.resident.entry(generation(fact.time, horizon_us)).or_default().entry(&id) {
             Entry::Occupied(_) => Seen::Before,
             Entry::Vacant(slot) => {
                 slot.insert(id);
@@ -160,8 +195,9 @@ impl IdSet {
         let horizon_us = self.context.job.dedup_horizon_us;
         let of = |fact: &Fact| generation(fact.time, horizon_us);
         for run in admitted.chunk_by(|a, b| of(a) == of(b)) {
-            let rows = self.fresh.rows.entry(of(&run[0])).or_default();
-            rows.extend(run.iter().map(|fact| [fact.id[0], fact.id[1], u64::from(fact.content)]));
+            let rows = self.fresh.rows.entry(of(&run[0]));
+            let rows = rows.or_insert_with(|| SlabRows::new(layout()));
+            run.iter().for_each(|fact| rows.push(&[fact.id[0], fact.id[1], fact.content.into()]));
         }
     }
 
@@ -182,7 +218,7 @@ impl IdSet {
 
     /// True when the ids in memory exceed this worker's share of the budget.
     pub fn over_budget(&self) -> bool {
-        let bytes: usize = self.resident.values().map(|table| table.capacity() * SLOT_BYTES).sum();
+        let bytes: usize = self.resident.values().map(Generation::bytes).sum();
         bytes > self.context.dedup_bytes_max
     }
 
@@ -194,22 +230,19 @@ impl IdSet {
 
     fn find(&self, fact: &Fact) -> Option<&Id> {
         let id = Id::of(fact);
-        let same = |known: &Id| known.words == id.words;
-        self.resident.values().find_map(|table| table.find(id.hash(), same))
+        self.resident.values().find_map(|ids| ids.find(&id))
     }
 
     fn find_mut(&mut self, fact: &Fact) -> Option<&mut Id> {
         let id = Id::of(fact);
-        self.resident
-            .values_mut()
-            .find_map(|table| table.find_mut(id.hash(), |known| known.words == id.words))
+        self.resident.values_mut().find_map(|ids| ids.find_mut(&id))
     }
 }
 
 /// New ids of a commit, by generation.
 #[derive(Default)]
 pub struct Fresh {
-    rows: BTreeMap<u64, Vec<[u64; WIDTH]>>,
+    rows: BTreeMap<u64, SlabRows>,
 }
 
 impl Fresh {
@@ -218,8 +251,8 @@ impl Fresh {
         let mut parts = Vec::new();
         let mut sizes = BTreeMap::new();
         for (generation, rows) in self.rows {
-            sizes.insert(generation, rows.len() as u64);
-            let slab = context.write_slab(&layout(), commit, generation, rows.into_flattened());
+            sizes.insert(generation, rows.rows() as u64);
+            let slab = context.write_slab(rows, commit, generation);
             parts.extend(slab.map(Finished::Slab));
         }
         parts.push(Finished::Generations(sizes));

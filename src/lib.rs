@@ -17,6 +17,7 @@ mod enrich;
 mod funnel;
 mod groups;
 mod hydrate;
+mod rows;
 mod users;
 
 pub mod lake;

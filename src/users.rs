@@ -6,7 +6,7 @@
 use hashbrown::HashMap;
 
 use crate::model::{DimensionChange, Position, Symbol};
-use crate::state::Layout;
+use crate::state::{Layout, SlabRows};
 
 /// Name of the collection in the state manifest.
 pub const COLLECTION: &str = "dimension";
@@ -141,20 +141,17 @@ impl Users {
         std::mem::replace(&mut user.columns, columns)
     }
 
-    /// The versions that differ from their slabs, in no order.
-    pub fn take_dirty(&mut self) -> Vec<[u64; WIDTH]> {
-        let dirty = std::mem::take(&mut self.dirty);
-        let mut rows = Vec::with_capacity(dirty.len());
-        for index in dirty {
+    /// Adds the versions that differ from their slabs to those of the next slab.
+    pub fn take_dirty(&mut self, slab: &mut SlabRows) {
+        for index in std::mem::take(&mut self.dirty) {
             let user = &mut self.users[index.0 as usize];
             user.dirty = false;
             if let Some(version) = user.version {
                 let deleted = u64::from(user.deleted);
                 let position = [version.partition as u64, version.offset as u64];
-                rows.push([user.hash, position[0], position[1], user.columns.0, deleted]);
+                slab.push(&[user.hash, position[0], position[1], user.columns.0, deleted]);
             }
         }
-        rows
     }
 
     /// How many versions came from another Kafka partition than their key's version before, since the last

@@ -12,7 +12,7 @@ use crate::lake::storage::Store;
 use crate::model::{Commit, Incarnation, Interner, Symbol};
 use crate::offload::Lane;
 use crate::sink::{CommitParts, Leaf, Stored, TableIndex, TableSet};
-use crate::state::{self, Layout, Reader, SlabMeta, WriteOptions};
+use crate::state::{self, Layout, Reader, SlabMeta, SlabRows, WriteOptions};
 
 /// What the stages of a worker share.
 #[derive(Debug)]
@@ -69,21 +69,11 @@ impl WorkerContext {
         })
     }
 
-    /// Sorts `words` as rows of `layout` and writes them as a slab; nothing for no rows.
-    pub fn write_slab(
-        &self,
-        layout: &Layout,
-        commit: Commit,
-        generation: u64,
-        words: Vec<u64>,
-    ) -> Option<SlabMeta> {
-        let order = sorted_rows(&words, layout);
-        let rows =
-            order.iter().map(|(_, row)| &words[*row as usize * layout.width..][..layout.width]);
+    /// Writes the rows of a commit as a slab; nothing for no rows.
+    pub fn write_slab(&self, rows: SlabRows, commit: Commit, generation: u64) -> Option<SlabMeta> {
         let origin =
             state::Origin::of_commit(self.incarnation.0, self.worker, commit.0, generation);
-        let options = WriteOptions::default();
-        self.check(state::write_slab(&self.state_dir, layout, &origin, rows, &options)).flatten()
+        self.check(rows.write(&self.state_dir, &origin, &WriteOptions::default())).flatten()
     }
 
     /// A new data file of `table`.
@@ -105,19 +95,6 @@ impl WorkerContext {
             self.committer.send(parts).ok();
         }
     }
-}
-
-/// The order of rows by key: each row's first key word and its number.
-fn sorted_rows(words: &[u64], layout: &Layout) -> Vec<(u64, u32)> {
-    let firsts = words.iter().step_by(layout.width).zip(0_u32..);
-    let mut order: Vec<(u64, u32)> = firsts.map(|(first, row)| (*first, row)).collect();
-    // The first word decides nearly always, and lies in the pair: only ties look at the rows.
-    order.sort_unstable();
-    let key = |row: u32| &words[row as usize * layout.width..][..layout.key];
-    for equal in order.chunk_by_mut(|a, b| a.0 == b.0).filter(|equal| equal.len() > 1) {
-        equal.sort_unstable_by(|a, b| key(a.1).cmp(key(b.1)));
-    }
-    order
 }
 
 /// The first error of a run. Once it is set nothing is committed any more.

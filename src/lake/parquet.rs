@@ -36,7 +36,7 @@ pub struct ParquetSettings {
     pub row_group_rows_max: usize,
     /// Columns without repeats: no dictionary.
     pub plain_columns: Vec<String>,
-    /// Integer and time columns that rise: differences instead of values.
+    /// Integer and time columns that rise or stay the same: differences instead of values.
     pub delta_columns: Vec<String>,
 }
 
@@ -195,6 +195,8 @@ impl DataFileWriter {
 
     /// Finishes the encoding, writes the file and syncs it; its directory waits for the barrier.
     pub fn finish(mut self, store: &Store, path: &str) -> Result<WrittenFile, WriteError> {
+        let size = self.writer.in_progress_size();
+        self.writer.inner_mut().reserve(size);
         let footer = self.writer.finish().map_err(|source| self.layout.encode_error(source))?;
         let encoded = std::mem::take(self.writer.inner_mut());
         let file = metrics::describe(&footer, path, encoded.len() as u64, self.partition);

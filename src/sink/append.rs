@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use arrow_array::builder::BooleanBufferBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow_array::{BooleanArray, Int64Array, RecordBatch};
 use arrow_schema::ArrowError;
+use arrow_select::filter::filter_record_batch;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -197,8 +199,10 @@ impl AppendFiles {
         if days.len() == 1 {
             return Ok(days.into_keys().map(|day| (day, rows.clone())).collect());
         }
-        let take = |(day, picked)| Ok((day, take_rows(&rows, picked).map_err(|e| self.misfit(e))?));
-        days.into_iter().map(take).collect()
+        let pick = |(day, places): (_, Vec<u32>)| {
+            Ok((day, pick_rows(&rows, places).map_err(|error| self.misfit(error))?))
+        };
+        days.into_iter().map(pick).collect()
     }
 
     fn misfit(&self, error: ArrowError) -> WriteError {
@@ -207,9 +211,13 @@ impl AppendFiles {
     }
 }
 
-/// The rows of `rows` at these places.
-pub(super) fn take_rows(rows: &RecordBatch, places: Vec<u32>) -> Result<RecordBatch, ArrowError> {
-    let places = UInt32Array::from(places);
-    let take = |column: &ArrayRef| arrow_select::take::take(column, &places as &dyn Array, None);
-    RecordBatch::try_new(rows.schema(), rows.columns().iter().map(take).collect::<Result<_, _>>()?)
+/// The rows of `rows` at these places, which rise.
+pub(super) fn pick_rows(
+    rows: &RecordBatch,
+    places: impl IntoIterator<Item = u32>,
+) -> Result<RecordBatch, ArrowError> {
+    let mut picked = BooleanBufferBuilder::new(rows.num_rows());
+    picked.append_n(rows.num_rows(), false);
+    places.into_iter().for_each(|place| picked.set_bit(place as usize, true));
+    filter_record_batch(rows, &BooleanArray::new(picked.finish(), None))
 }

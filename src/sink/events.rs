@@ -16,7 +16,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use super::append::{AppendFiles, take_rows};
+use super::append::{AppendFiles, pick_rows};
 use super::current_rows::array_of;
 use super::finished::{Finished, TableIndex};
 use crate::frontier::{CommitHold, Next, Stash, next_complete, open_epoch_of_all};
@@ -238,9 +238,9 @@ impl Stamper {
         rows: &RecordBatch,
         admitted: &[Verdict],
     ) -> Result<RecordBatch, ArrowError> {
-        let places: Vec<u32> = admitted.iter().map(|verdict| verdict.row).collect();
-        let whole = places.len() == rows.num_rows();
-        let rows = if whole { rows.clone() } else { take_rows(rows, places)? };
+        let whole = admitted.len() == rows.num_rows();
+        let places = admitted.iter().map(|verdict| verdict.row);
+        let rows = if whole { rows.clone() } else { pick_rows(rows, places)? };
         let tuples: Vec<u32> = admitted.iter().map(|verdict| self.tuple(verdict.columns)).collect();
         let tuples = UInt32Array::from(tuples);
         let mut columns: Vec<ArrayRef> = rows.columns()[..self.event_columns].to_vec();

@@ -141,14 +141,17 @@ impl TableSet {
         spec.properties = properties(job);
         let mut settings = ParquetSettings::from_properties(&spec.properties)?;
         settings.plain_columns = plain.iter().map(|name| (*name).to_owned()).collect();
-        let rising = spec.columns.iter().filter(|c| ["_offset", "event_time"].contains(&&*c.name));
-        settings.delta_columns = rising.map(|column| column.name.clone()).collect();
+        let smooth = spec.columns.iter().filter(|column| SMOOTH.contains(&&*column.name));
+        settings.delta_columns = smooth.map(|column| column.name.clone()).collect();
         let layout = FileLayout::new(&spec, &settings)?;
         let location = location(&job.lake.warehouse, &spec);
         self.tables.push(TableDef { spec, layout, location, shape });
         Ok(self.tables.len() - 1)
     }
 }
+
+/// Columns whose values rise or stay the same from row to row.
+const SMOOTH: [&str; 4] = ["event_time", "_partition", "_offset", "_commit"];
 
 fn location(warehouse: &Path, spec: &TableSpec) -> String {
     format!("file://{}/{}/{}", warehouse.display(), spec.namespace, spec.name)

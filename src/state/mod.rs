@@ -1,7 +1,7 @@
 //! State: sorted files of rows, written once per commit and read by key.
 //!
 //! ```text
-//!   a commit's rows ──► write_slab ──► slab file ──► Manifest ──► Reader: get_many, scan_prefix_many
+//!   a commit's rows ──► SlabRows ──► slab file ──► Manifest ──► Reader: get_many, scan_prefix_many
 //!                                         ▲             │
 //!                                         └── merge ◄── choose_merge
 //! ```
@@ -30,6 +30,7 @@ mod layout;
 mod manifest;
 mod merge;
 mod reader;
+mod rows;
 mod slab;
 #[cfg(test)]
 mod tests;
@@ -42,5 +43,6 @@ pub use layout::Layout;
 pub use manifest::{MANIFEST_VERSION, Manifest, SlabMeta};
 pub use merge::{RUNS_MAX, choose_merge, merge};
 pub use reader::{ReadStats, Reader};
+pub use rows::SlabRows;
 pub use slab::Slab;
-pub use write::{Origin, WriteOptions, write_slab};
+pub use write::{Origin, WriteOptions};

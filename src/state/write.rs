@@ -50,29 +50,6 @@ impl Origin {
     }
 }
 
-/// Writes `rows`, sorted strictly by key, to a new file in `dir`; None, and no file, for no rows.
-///
-/// The file is synced, its name is not: call [`sync_dir`](super::sync_dir) once for all slabs of a
-/// commit. On an error the file is removed.
-pub fn write_slab<'a>(
-    dir: &Path,
-    layout: &Layout,
-    origin: &Origin,
-    rows: impl IntoIterator<Item = &'a [u64]>,
-    options: &WriteOptions,
-) -> Result<Option<SlabMeta>, StateError> {
-    let mut rows = rows.into_iter();
-    let Some(first) = rows.next() else {
-        return Ok(None);
-    };
-    let mut writer = SlabWriter::create(dir, layout, origin, options)?;
-    writer.push(first)?;
-    for row in rows {
-        writer.push(row)?;
-    }
-    writer.finish().map(Some)
-}
-
 /// A slab being written; dropped before [`finish`](Self::finish) it removes its file.
 #[derive(Debug)]
 pub(crate) struct SlabWriter {

@@ -16,7 +16,14 @@ type Oracle = BTreeMap<Vec<u64>, Vec<u64>>;
 
 fn write(dir: &Path, layout: &Layout, commit: u64, worker: usize, rows: &Oracle) -> SlabMeta {
     let origin = Origin::of_commit(1, worker, commit, 0);
-    write_slab(dir, layout, &origin, rows.values().map(Vec::as_slice), &TINY).unwrap().unwrap()
+    slab_rows(layout, rows).write(dir, &origin, &TINY).unwrap().unwrap()
+}
+
+/// The rows, taken in from the last to the first.
+fn slab_rows(layout: &Layout, rows: &Oracle) -> SlabRows {
+    let mut unsorted = SlabRows::new(layout.clone());
+    rows.values().rev().for_each(|row| unsorted.push(row));
+    unsorted
 }
 
 /// A slab of `rows` rows with two key words: 10, 20, …; two rows for each first word.

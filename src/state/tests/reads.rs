@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
+use super::super::write::SlabWriter;
 use super::*;
 
 #[test]
@@ -45,8 +46,7 @@ fn filters_are_read_late_and_spare_blocks() {
     let rows: Oracle = (0..4000).map(|i| (vec![i * 10], vec![i * 10])).collect();
     let origin = Origin::of_commit(1, 0, 1, 0);
     let options = WriteOptions { block_bytes: 96, chunk_blocks: 1000 };
-    let slices = rows.values().map(Vec::as_slice);
-    let meta = write_slab(dir.path(), &layout, &origin, slices, &options).unwrap().unwrap();
+    let meta = slab_rows(&layout, &rows).write(dir.path(), &origin, &options).unwrap().unwrap();
     let reader = Reader::open(dir.path(), &layout, &[meta]).unwrap();
     for key in 0..63 {
         reader.get_many(&[key * 600 + 1], &mut |_, _| panic!("nothing there")).unwrap();
@@ -69,14 +69,17 @@ fn a_stopped_or_refused_write_leaves_no_file() {
     let layout = Layout::new("ids", 2, 1, 1).unwrap();
     let origin = Origin::of_commit(1, 0, 1, 0);
     let count = || fs::read_dir(dir.path()).unwrap().count();
-    let put =
-        |rows: &[&[u64]]| write_slab(dir.path(), &layout, &origin, rows.iter().copied(), &TINY);
-    assert!(put(&[]).unwrap().is_none());
-    for wrong in [&[&[2, 0][..], &[1, 0]][..], &[&[2, 0], &[2, 1]], &[&[1, 0], &[2]]] {
-        assert!(matches!(put(wrong), Err(StateError::Misuse { .. })));
+    let write = |rows: &[&[u64]]| {
+        let mut writer = SlabWriter::create(dir.path(), &layout, &origin, &TINY)?;
+        rows.iter().try_for_each(|row| writer.push(row))?;
+        writer.finish()
+    };
+    for wrong in [&[&[2, 0][..], &[1, 0]][..], &[&[2, 0], &[2, 1]], &[&[1, 0], &[2]], &[]] {
+        assert!(matches!(write(wrong), Err(StateError::Misuse { .. })));
     }
+    assert!(SlabRows::new(layout.clone()).write(dir.path(), &origin, &TINY).unwrap().is_none());
     assert_eq!(count(), 0);
-    let slabs = [put(&[&[1, 0], &[2, 0]]).unwrap().unwrap()];
+    let slabs = [write(&[&[1, 0], &[2, 0]]).unwrap()];
     let stop = AtomicBool::new(true);
     let stopped = merge(dir.path(), &layout, &slabs, (1, 0), &TINY, &stop);
     assert!(matches!(stopped, Err(StateError::Stopped { .. })));
