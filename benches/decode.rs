@@ -72,7 +72,7 @@ fn decode(batches: &[RawBatch], keep_payload: bool) -> usize {
     for (number, batch) in batches.iter().enumerate() {
         facts.clear();
         letters.clear();
-        let payload = decoder.decode(batch, number as u32, &mut facts, &mut letters);
+        let payload = decoder.decode(batch, number as u32, |fact| facts.push(fact), &mut letters);
         std::hint::black_box(&payload);
         events += facts.len();
     }

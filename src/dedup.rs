@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -17,9 +18,9 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::frontier::{CommitHold, Next, Stash, next_complete, open_epoch};
-use crate::ids::{IdSet, Seen};
+use crate::ids::IdSet;
 use crate::model::hash::owner;
-use crate::model::{Commit, Epoch, Fact};
+use crate::model::{Commit, Epoch, Fact, Parcel, Parcels};
 use crate::offload::Mailbox;
 use crate::sink::{Counts, Finished};
 use crate::source::feed::Role;
@@ -28,27 +29,27 @@ use crate::worker::WorkerContext;
 /// What dedup gives on.
 pub struct Deduplicated<'s> {
     /// The winners.
-    pub facts: Stream<'s, Epoch, Vec<Fact>>,
+    pub facts: Stream<'s, Epoch, Vec<Parcel<Fact>>>,
     /// Slabs of new ids, and counts.
     pub finished: Stream<'s, Epoch, Vec<Finished>>,
 }
 
 /// Admits one fact for every id.
 pub fn dedup<'s>(
-    facts: Stream<'s, Epoch, Vec<Fact>>,
+    facts: Stream<'s, Epoch, Vec<Parcel<Fact>>>,
     context: &Arc<WorkerContext>,
 ) -> Deduplicated<'s> {
     let scope = facts.scope();
     let peers = scope.peers();
     let mut builder = OperatorBuilder::new("dedup::admit".to_owned(), scope);
-    let route = Exchange::new(move |fact: &Fact| owner(fact.id[0], peers));
-    let mut input = builder.new_input(facts, route);
+    let by_id = Exchange::new(|parcel: &Parcel<Fact>| parcel.to);
+    let mut input = builder.new_input(facts, by_id);
     let (admitted, admitted_stream) = builder.new_output();
     let (finished, finished_stream) = builder.new_output();
     let (mut admitted, mut finished) =
         (OutputBuilder::from(admitted), OutputBuilder::from(finished));
     let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
-    let mut state = State::new(Arc::clone(context), Mailbox::new(wake));
+    let mut state = State::new(Arc::clone(context), peers, Mailbox::new(wake));
     builder.build(move |capabilities| {
         drop(capabilities);
         move |frontiers| {
@@ -59,7 +60,7 @@ pub fn dedup<'s>(
             }
             let mut facts_out = admitted.activate();
             state.advance(open_epoch(&frontiers[0]), &mut |capability, facts| {
-                facts_out.session(capability).give_container(facts);
+                facts_out.session(capability).give_iterator(facts.pack());
             });
         }
     });
@@ -68,6 +69,7 @@ pub fn dedup<'s>(
 
 struct State {
     context: Arc<WorkerContext>,
+    peers: usize,
     ids: IdSet,
     stash: Stash<Vec<Vec<Fact>>>,
     commits: CommitHold,
@@ -79,8 +81,13 @@ struct State {
 }
 
 impl State {
-    fn new(context: Arc<WorkerContext>, mailbox: Mailbox<(Commit, Vec<Finished>)>) -> Self {
+    fn new(
+        context: Arc<WorkerContext>,
+        peers: usize,
+        mailbox: Mailbox<(Commit, Vec<Finished>)>,
+    ) -> Self {
         State {
+            peers,
             ids: IdSet::new(&context),
             context,
             stash: Stash::new(),
@@ -95,10 +102,10 @@ impl State {
     fn absorb(
         &mut self,
         capability: &timely::dataflow::operators::InputCapability<Epoch>,
-        facts: &mut Vec<Fact>,
+        parcels: &mut Vec<Parcel<Fact>>,
     ) {
         if let Some(waiting) = self.stash.entry(capability, 0) {
-            waiting.push(std::mem::take(facts));
+            waiting.extend(parcels.drain(..).map(|parcel| parcel.rows));
         }
         self.commits.hold(capability, 1);
     }
@@ -107,7 +114,7 @@ impl State {
     fn advance(
         &mut self,
         open: Option<Epoch>,
-        give: &mut dyn FnMut(&Capability<Epoch>, &mut Vec<Fact>),
+        give: &mut dyn FnMut(&Capability<Epoch>, Parcels<Fact>),
     ) {
         while self.evicting.is_none() {
             let epoch = self.stash.first_complete(open);
@@ -115,35 +122,37 @@ impl State {
                 Next::Commit(_) => self.write(open),
                 Next::Epoch(_) => {
                     let Some((capability, facts)) = self.stash.take_complete(open) else { break };
-                    let mut admitted = self.admit(Commit::of(*capability.time()), facts);
-                    give(&capability, &mut admitted);
+                    let admitted = self.admit(Commit::of(*capability.time()), &facts);
+                    give(&capability, admitted);
                 }
                 Next::Nothing => break,
             }
         }
     }
 
-    fn admit(&mut self, commit: Commit, facts: Vec<Vec<Fact>>) -> Vec<Fact> {
-        self.ids.hydrate(&facts);
-        let mut admitted = Vec::with_capacity(facts.iter().map(Vec::len).sum());
-        let mut losers = Vec::new();
-        for fact in facts.into_iter().flatten() {
-            match self.ids.insert(&fact) {
-                Seen::First => admitted.push(fact),
-                Seen::Before => losers.push(fact),
-            }
+    /// The winners among the facts of an epoch, by the worker that owns their user.
+    fn admit(&mut self, commit: Commit, epoch: &[Vec<Fact>]) -> Parcels<Fact> {
+        self.ids.hydrate(epoch);
+        let facts: Vec<&Fact> = epoch.iter().flatten().collect();
+        let mut first: Vec<bool> = facts.iter().map(|fact| self.ids.insert(fact)).collect();
+        for winner in settle(&facts, &mut first) {
+            self.ids.replace(facts[winner]);
         }
-        self.ids.settle(&mut admitted, &mut losers);
-        self.ids.remember(&admitted);
         let counts = self.counts.entry(commit).or_default();
-        for run in admitted.chunk_by(|a, b| a.partition == b.partition) {
-            counts.entry((Role::Events, run[0].partition)).or_default().events += run.len() as u64;
-        }
-        for fact in &losers {
-            let conflict = self.ids.content(fact).is_some_and(|content| content != fact.content);
-            let counts = counts.entry((Role::Events, fact.partition)).or_default();
-            counts.duplicates += 1;
-            counts.conflicts += u64::from(conflict);
+        let mut admitted = Parcels::new(self.peers, facts.len());
+        let mut verdicts = first.iter();
+        for run in facts.chunk_by(|a, b| a.partition == b.partition) {
+            let counts = counts.entry((Role::Events, run[0].partition)).or_default();
+            for (fact, first) in run.iter().zip(&mut verdicts) {
+                if *first {
+                    self.ids.remember(fact);
+                    admitted.push(owner(fact.user, self.peers), **fact);
+                    counts.events += 1;
+                } else {
+                    counts.duplicates += 1;
+                    counts.conflicts += u64::from(self.ids.conflicts(fact));
+                }
+            }
         }
         admitted
     }
@@ -184,4 +193,31 @@ impl State {
         }
         ready
     }
+}
+
+/// Within one epoch the copy of the least (partition, offset) wins: hands the place of a winner (`first`) to
+/// a loser that comes before it in the log. Returns the new winners.
+fn settle(facts: &[&Fact], first: &mut [bool]) -> Vec<usize> {
+    let losers: Vec<usize> = (0..facts.len()).filter(|index| !first[*index]).collect();
+    let mut winner_of: HashMap<[u64; 2], Option<usize>> =
+        losers.iter().map(|loser| (facts[*loser].id, None)).collect();
+    if winner_of.is_empty() {
+        return Vec::new();
+    }
+    for (index, fact) in facts.iter().enumerate().filter(|(index, _)| first[*index]) {
+        if let Some(winner) = winner_of.get_mut(&fact.id) {
+            *winner = Some(index);
+        }
+    }
+    let place = |index: usize| (facts[index].partition, facts[index].offset);
+    let mut won = Vec::new();
+    for loser in losers {
+        let Some(Some(winner)) = winner_of.get_mut(&facts[loser].id) else { continue };
+        if place(loser) < place(*winner) {
+            (first[loser], first[*winner]) = (true, false);
+            *winner = loser;
+            won.push(loser);
+        }
+    }
+    won
 }

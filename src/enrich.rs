@@ -30,7 +30,7 @@ use crate::funnel::Funnel;
 use crate::groups::{DimensionGroups, GroupsIndex};
 use crate::hydrate::{Hydration, rows_layout, steps_layout};
 use crate::model::hash::owner;
-use crate::model::{Commit, DimensionChange, Epoch, Fact, Symbol};
+use crate::model::{Commit, DimensionChange, Epoch, Fact, Parcel, Parcels, Symbol};
 use crate::offload::Mailbox;
 use crate::sink::{Finished, Verdict};
 use crate::state::{SlabMeta, SlabRows};
@@ -40,7 +40,7 @@ use crate::worker::WorkerContext;
 /// What enrich gives on.
 pub struct Enriched<'s> {
     /// One for each admitted event, if the job writes the events table.
-    pub verdicts: Stream<'s, Epoch, Vec<Verdict>>,
+    pub verdicts: Stream<'s, Epoch, Vec<Parcel<Verdict>>>,
     /// Differences of the current tables.
     pub changes: Stream<'s, Epoch, Vec<(GroupKey, Delta)>>,
     /// Slabs.
@@ -49,14 +49,14 @@ pub struct Enriched<'s> {
 
 /// Maintains aggregates and funnels of `facts` joined with `versions`.
 pub fn enrich<'s>(
-    facts: Stream<'s, Epoch, Vec<Fact>>,
+    facts: Stream<'s, Epoch, Vec<Parcel<Fact>>>,
     versions: Stream<'s, Epoch, Vec<DimensionChange>>,
     context: &Arc<WorkerContext>,
 ) -> Enriched<'s> {
     let scope = facts.scope();
     let peers = scope.peers();
     let mut builder = OperatorBuilder::new("enrich::users".to_owned(), scope);
-    let by_user = Exchange::new(move |fact: &Fact| owner(fact.user, peers));
+    let by_user = Exchange::new(|parcel: &Parcel<Fact>| parcel.to);
     let mut facts = builder.new_input(facts, by_user);
     let by_user = Exchange::new(move |change: &DimensionChange| owner(change.user, peers));
     let mut versions = builder.new_input(versions, by_user);
@@ -67,7 +67,7 @@ pub fn enrich<'s>(
     let mut changes = OutputBuilder::from(changes);
     let mut finished = OutputBuilder::from(finished);
     let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
-    let mut state = State::new(Arc::clone(context), Mailbox::new(wake));
+    let mut state = State::new(Arc::clone(context), peers, Mailbox::new(wake));
     builder.build(move |capabilities| {
         drop(capabilities);
         move |frontiers| {
@@ -79,8 +79,8 @@ pub fn enrich<'s>(
             }
             let (mut verdicts_out, mut changes_out) = (verdicts.activate(), changes.activate());
             state.advance(open_epoch_of_all(frontiers), &mut |output| match output {
-                Output::Verdicts(capability, mut verdicts) => {
-                    verdicts_out.session(&capability).give_container(&mut verdicts);
+                Output::Verdicts(capability, verdicts) => {
+                    verdicts_out.session(&capability).give_iterator(verdicts.pack());
                 }
                 Output::Changes(capability, changes) => {
                     changes_out.session(&capability).give_iterator(changes.into_iter_nonzero());
@@ -92,7 +92,7 @@ pub fn enrich<'s>(
 }
 
 enum Output {
-    Verdicts(Capability<Epoch>, Vec<Verdict>),
+    Verdicts(Capability<Epoch>, Parcels<Verdict>),
     Changes(Capability<Epoch>, Changes),
 }
 
@@ -146,6 +146,7 @@ type Waiting = (Vec<Vec<Fact>>, Vec<DimensionChange>);
 
 struct State {
     context: Arc<WorkerContext>,
+    peers: usize,
     tables: Tables,
     hydration: Hydration,
     groups: DimensionGroups,
@@ -161,9 +162,14 @@ struct State {
 }
 
 impl State {
-    fn new(context: Arc<WorkerContext>, mailbox: Mailbox<(Commit, Vec<Finished>)>) -> Self {
+    fn new(
+        context: Arc<WorkerContext>,
+        peers: usize,
+        mailbox: Mailbox<(Commit, Vec<Finished>)>,
+    ) -> Self {
         let tables = Tables::new(&context);
         State {
+            peers,
             hydration: Hydration::open(&context, &tables, &[]),
             tables,
             groups: DimensionGroups::new(&context),
@@ -179,10 +185,14 @@ impl State {
         }
     }
 
-    fn absorb_facts(&mut self, capability: &InputCapability<Epoch>, facts: &mut Vec<Fact>) {
+    fn absorb_facts(
+        &mut self,
+        capability: &InputCapability<Epoch>,
+        parcels: &mut Vec<Parcel<Fact>>,
+    ) {
         self.hold(capability);
         if let Some((waiting, _)) = self.stash.entry(capability, 0) {
-            waiting.push(std::mem::take(facts));
+            waiting.extend(parcels.drain(..).map(|parcel| parcel.rows));
         }
     }
 
@@ -218,7 +228,7 @@ impl State {
     }
 
     /// Works off an epoch and returns its verdicts.
-    fn work_off(&mut self, (facts, mut versions): Waiting) -> Vec<Verdict> {
+    fn work_off(&mut self, (facts, mut versions): Waiting) -> Parcels<Verdict> {
         let hydrated = self.hydration.hydrate(&mut self.tables, &facts, &versions);
         self.context.check(hydrated);
         versions.sort_unstable_by_key(|change| change.position);
@@ -254,7 +264,7 @@ impl State {
 
     /// Takes in the facts of an epoch, in one pass for each table: within a pass no look-up waits for the one
     /// before, so that the processor overlaps their cache misses.
-    fn apply_facts(&mut self, epoch: &[Vec<Fact>]) -> Vec<Verdict> {
+    fn apply_facts(&mut self, epoch: &[Vec<Fact>]) -> Parcels<Verdict> {
         let Tables { users, aggregates, funnels } = &mut self.tables;
         let (groups, changes) = (&mut self.groups, &mut self.changes);
         let facts = || epoch.iter().flatten();
@@ -281,15 +291,14 @@ impl State {
             }
         }
         if !self.context.job.lake.events {
-            return Vec::new();
+            return Parcels::new(self.peers, 0);
         }
-        let verdict = |(fact, columns): (&Fact, Symbol)| Verdict {
-            worker: fact.worker,
-            batch: fact.batch,
-            row: fact.row,
-            columns,
-        };
-        facts().zip(columns).map(verdict).collect()
+        let mut verdicts = Parcels::new(self.peers, columns.len());
+        for (fact, columns) in facts().zip(columns) {
+            let verdict = Verdict { batch: fact.batch, row: fact.row, columns };
+            verdicts.push(fact.worker.into(), verdict);
+        }
+        verdicts
     }
 
     /// Hands on the changes of the first complete commit, and its new state to the lane.

@@ -1,12 +1,12 @@
 //! Funnel: how many users reached each step, along their earliest path.
 //!
 //! For a user, `t1` is the time of the first event of step 1, and `t(k+1)` that of the first event of step
-//! `k+1` at or after `t(k)`. A user counts in step `k`, under the dimension as it is now, if they have `t(k)` and it
-//! is at most the job's bound after `t1`.
+//! `k+1` at or after `t(k)`. A user counts in step `k`, under the dimension as it is now, if they have `t(k)`
+//! and it is at most the job's bound after `t1`.
 //!
 //! Events are only ever added, and an added event can make every `t(k)` earlier but never later: an event of
-//! step `k` after `t(k)` can't matter any more, and is not kept. What is left, mostly one event a step, is kept for
-//! late events that change the path.
+//! step `k` after `t(k)` can't matter any more, and is not kept. What is left, mostly one event a step, is
+//! kept for late events that change the path.
 //!
 //! *Owns* the paths of the users that this run touched; `hydrate` brings them in from slabs.
 

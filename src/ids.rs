@@ -37,15 +37,6 @@ pub fn generation(time_us: i64, horizon_us: Option<i64>) -> u64 {
     (time_us.div_euclid(size_us) as u64) ^ (1 << 63)
 }
 
-/// Whether an id was met before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
-    /// This is its first copy.
-    First,
-    /// Another copy came before, in this epoch or an earlier one.
-    Before,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Id {
     words: [u32; 4],
@@ -72,8 +63,8 @@ impl Id {
 /// Bits of an id that choose its table.
 const TABLE_BITS: u32 = 6;
 
-/// The ids of one generation, in many tables: one that grows needs little memory beside itself, and takes what
-/// the one before gave back.
+/// The ids of one generation, in many tables: one that grows needs little memory beside itself, and takes
+/// what the one before gave back.
 struct Generation(Vec<HashTable<Id>>);
 
 impl Default for Generation {
@@ -108,6 +99,7 @@ impl Generation {
 /// The ids of one worker.
 pub struct IdSet {
     context: Arc<WorkerContext>,
+    horizon_us: Option<i64>,
     resident: BTreeMap<u64, Generation>,
     older: Reader,
     /// Slabs written in this run, to be asked once memory is freed.
@@ -120,6 +112,7 @@ impl IdSet {
     pub fn new(context: &Arc<WorkerContext>) -> Self {
         IdSet {
             context: Arc::clone(context),
+            horizon_us: context.job.dedup_horizon_us,
             resident: BTreeMap::new(),
             older: context.open_slabs(&layout(), &[]),
             written: Vec::new(),
@@ -148,62 +141,39 @@ impl IdSet {
         }
     }
 
-    /// Takes in an id unless it is known.
-    pub fn insert(&mut self, fact: &Fact) -> Seen {
+    /// Takes in an id unless it is known; true if it is new.
+    pub fn insert(&mut self, fact: &Fact) -> bool {
         let id = Id::of(fact);
-        let horizon_us = self.context.job.dedup_horizon_us;
-        if horizon_us.is_some() && self.find(fact).is_some() {
-            return Seen::Before;
+        if self.horizon_us.is_some() && self.find(fact).is_some() {
+            return false;
         }
-        match self.resident.entry(generation(fact.time, horizon_us)).or_default().entry(&id) {
-            Entry::Occupied(_) => Seen::Before,
+        let generation = generation(fact.time, self.horizon_us);
+        match self.resident.entry(generation).or_default().entry(&id) {
+            Entry::Occupied(_) => false,
             Entry::Vacant(slot) => {
                 slot.insert(id);
-                Seen::First
+                true
             }
         }
     }
 
-    /// Within one epoch the copy of the least (partition, offset) wins: exchanges `losers` with `admitted`
-    /// facts where the loser comes first in the log.
-    pub fn settle(&mut self, admitted: &mut [Fact], losers: &mut [Fact]) {
-        if losers.is_empty() {
-            return;
-        }
-        let mut winner_of: hashbrown::HashMap<[u64; 2], Option<usize>> =
-            losers.iter().map(|loser| (loser.id, None)).collect();
-        for (index, fact) in admitted.iter().enumerate() {
-            if let Some(winner) = winner_of.get_mut(&fact.id) {
-                *winner = Some(index);
-            }
-        }
-        for loser in losers {
-            let Some(index) = winner_of[&loser.id] else { continue };
-            let winner = &mut admitted[index];
-            if (loser.partition, loser.offset) < (winner.partition, winner.offset) {
-                std::mem::swap(loser, winner);
-                let winner = *winner;
-                if let Some(id) = self.find_mut(&winner) {
-                    id.content = winner.content;
-                }
-            }
+    /// Another copy of a known id is the winner.
+    pub fn replace(&mut self, winner: &Fact) {
+        if let Some(id) = self.find_mut(winner) {
+            id.content = winner.content;
         }
     }
 
-    /// Notes the winners of an epoch for the slab of their commit.
-    pub fn remember(&mut self, admitted: &[Fact]) {
-        let horizon_us = self.context.job.dedup_horizon_us;
-        let of = |fact: &Fact| generation(fact.time, horizon_us);
-        for run in admitted.chunk_by(|a, b| of(a) == of(b)) {
-            let rows = self.fresh.rows.entry(of(&run[0]));
-            let rows = rows.or_insert_with(|| SlabRows::new(layout()));
-            run.iter().for_each(|fact| rows.push(&[fact.id[0], fact.id[1], fact.content.into()]));
-        }
+    /// Notes a winner for the slab of its commit.
+    pub fn remember(&mut self, winner: &Fact) {
+        let rows = self.fresh.rows.entry(generation(winner.time, self.horizon_us));
+        let rows = rows.or_insert_with(|| SlabRows::new(layout()));
+        rows.push(&[winner.id[0], winner.id[1], winner.content.into()]);
     }
 
-    /// The fingerprint of the winner's content.
-    pub fn content(&self, fact: &Fact) -> Option<u32> {
-        self.find(fact).map(|id| id.content)
+    /// True if the content of a copy is another than that of the winner.
+    pub fn conflicts(&self, copy: &Fact) -> bool {
+        self.find(copy).is_some_and(|id| id.content != copy.content)
     }
 
     /// The new ids since the last call.

@@ -15,7 +15,8 @@ use timely::dataflow::{Scope, Stream};
 use timely::scheduling::SyncActivator;
 
 use crate::decode::{DimensionDecoder, EventDecoder};
-use crate::model::{Commit, DimensionChange, Epoch, Fact};
+use crate::model::hash::owner;
+use crate::model::{Commit, DimensionChange, Epoch, Fact, Parcel, Parcels};
 use crate::record_rows::{letter_rows, raw_rows};
 use crate::sink::{Counts, Finished, Payload};
 use crate::source::RawBatch;
@@ -28,7 +29,7 @@ const BATCHES_PER_TURN: usize = 2;
 /// What the feed becomes.
 pub struct Ingested<'s> {
     /// Events.
-    pub facts: Stream<'s, Epoch, Vec<Fact>>,
+    pub facts: Stream<'s, Epoch, Vec<Parcel<Fact>>>,
     /// Their columns, if the job writes the events table.
     pub payloads: Stream<'s, Epoch, Vec<Payload>>,
     /// Versions of the dimension.
@@ -71,7 +72,7 @@ pub fn ingest<'s>(
     let address = builder.operator_info().address;
     let wake = scope.worker().sync_activator_for(address.to_vec());
     let again = scope.activator_for(address);
-    let mut state = State::new(Arc::clone(context), feed);
+    let mut state = State::new(Arc::clone(context), feed, scope.peers());
     builder.build(move |mut held| {
         held.iter_mut().for_each(|held| held.downgrade(&state.open));
         move |_frontiers| {
@@ -108,7 +109,7 @@ type Output<D> = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<D>>>;
 
 /// The ports, in their order.
 struct Outputs {
-    facts: Output<Fact>,
+    facts: Output<Parcel<Fact>>,
     payloads: Output<Payload>,
     versions: Output<DimensionChange>,
     version_rows: Output<RecordBatch>,
@@ -129,8 +130,9 @@ impl Outputs {
                 output.activate().session(&held.delayed(&epoch)).give(data);
             }
         }
-        let facts = held[0].delayed(&epoch);
-        self.facts.activate().session(&facts).give_container(&mut decoded.facts);
+        if let Some(facts) = decoded.facts {
+            self.facts.activate().session(&held[0].delayed(&epoch)).give_iterator(facts.pack());
+        }
         one(&mut self.payloads, &held[1], epoch, decoded.payload);
         let versions = held[2].delayed(&epoch);
         self.versions.activate().session(&versions).give_container(&mut decoded.versions);
@@ -151,7 +153,7 @@ type PartitionCounts = BTreeMap<(Role, i32), Counts>;
 /// What a batch becomes.
 #[derive(Default)]
 struct Decoded {
-    facts: Vec<Fact>,
+    facts: Option<Parcels<Fact>>,
     payload: Option<Payload>,
     versions: Vec<DimensionChange>,
     version_rows: Option<RecordBatch>,
@@ -174,6 +176,7 @@ enum Step {
 struct State {
     context: Arc<WorkerContext>,
     feed: Receiver<Feed>,
+    peers: usize,
     events: EventDecoder,
     dimension: Option<DimensionDecoder>,
     topics: BTreeMap<Role, String>,
@@ -183,7 +186,7 @@ struct State {
 }
 
 impl State {
-    fn new(context: Arc<WorkerContext>, feed: Receiver<Feed>) -> Self {
+    fn new(context: Arc<WorkerContext>, feed: Receiver<Feed>, peers: usize) -> Self {
         let job = &context.job;
         let interner = || Arc::clone(&context.interner);
         let worker = context.worker as u16;
@@ -202,7 +205,7 @@ impl State {
         });
         let open = context.start.next().first_epoch();
         let (batches, counts) = (0, BTreeMap::new());
-        State { context, feed, events, dimension, topics, batches, open, counts }
+        State { context, feed, peers, events, dimension, topics, batches, open, counts }
     }
 
     fn next(&mut self) -> Step {
@@ -227,7 +230,11 @@ impl State {
             (Role::Events, _) => {
                 let number = self.batches;
                 self.batches += 1;
-                let rows = self.events.decode(batch, number, &mut decoded.facts, &mut letters);
+                let peers = self.peers;
+                let mut facts = Parcels::new(peers, batch.records.len());
+                let give = |fact: Fact| facts.push(owner(fact.id[0], peers), fact);
+                let rows = self.events.decode(batch, number, give, &mut letters);
+                decoded.facts = Some(facts);
                 decoded.payload = rows.map(|rows| Payload { batch: number, rows });
             }
             (Role::Dimension, Some(decoder)) => {

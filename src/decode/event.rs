@@ -48,16 +48,15 @@ impl EventDecoder {
         }
     }
 
-    /// Appends a fact or a dead letter for each record of `batch`, in their order. Row `i` of the
+    /// Gives a fact or appends a dead letter for each record of `batch`, in their order. Row `i` of the
     /// payload belongs to the fact of this batch with `row == i`; it copies what it needs of the batch.
     pub fn decode(
         &mut self,
         batch: &RawBatch,
         batch_number: u32,
-        facts: &mut Vec<Fact>,
+        mut give: impl FnMut(Fact),
         letters: &mut Vec<DeadLetter>,
     ) -> Option<RecordBatch> {
-        facts.reserve(batch.records.len());
         if let Some(payload) = &mut self.payload {
             payload.start(batch.records.len());
         }
@@ -78,7 +77,7 @@ impl EventDecoder {
         for record in &batch.records {
             match self.decode_record(&texts, record, &mut fact) {
                 Ok(()) => {
-                    facts.push(fact);
+                    give(fact);
                     fact.row += 1;
                 }
                 Err(reject) => letters.push(reject.letter(batch, record)),

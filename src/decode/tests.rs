@@ -106,7 +106,8 @@ fn values(values: &[&[u8]]) -> RawBatch {
 fn decode_events(documents: &[&[u8]]) -> (Vec<Fact>, Vec<DeadLetter>, RecordBatch) {
     let (mut facts, mut letters) = (Vec::new(), Vec::new());
     let mut decoder = decoder(TimeUnit::Rfc3339, &Arc::default());
-    let payload = decoder.decode(&values(documents), 9, &mut facts, &mut letters).unwrap();
+    let payload =
+        decoder.decode(&values(documents), 9, |fact| facts.push(fact), &mut letters).unwrap();
     (facts, letters, payload)
 }
 
@@ -133,7 +134,7 @@ fn an_event_becomes_a_fact_and_a_row() {
     let (mut facts, mut letters) = (Vec::new(), Vec::new());
     let raw = values(&[full, b"{}", bare]);
     let mut decoder = decoder(TimeUnit::Rfc3339, &interner);
-    let payload = decoder.decode(&raw, 9, &mut facts, &mut letters).unwrap();
+    let payload = decoder.decode(&raw, 9, |fact| facts.push(fact), &mut letters).unwrap();
     drop(raw);
 
     let [first, second] = facts[..] else { panic!("two facts, not {facts:?}") };
@@ -215,10 +216,12 @@ fn a_decoder_is_used_for_many_batches_and_forgets_each() {
     let mut decoder = decoder(TimeUnit::Rfc3339, &interner);
     let document = br#"{"id":"e","user":"u","ts":"2024-01-01T00:00:00Z","device":{"os":"ios"}}"#;
     let (mut facts, mut letters) = (Vec::new(), Vec::new());
-    let first = decoder.decode(&values(&[document]), 1, &mut facts, &mut letters).unwrap();
-    let none = decoder.decode(&values(&[]), 2, &mut facts, &mut letters).unwrap();
-    let again =
-        decoder.decode(&values(&[document, document]), 3, &mut facts, &mut letters).unwrap();
+    let first =
+        decoder.decode(&values(&[document]), 1, |fact| facts.push(fact), &mut letters).unwrap();
+    let none = decoder.decode(&values(&[]), 2, |fact| facts.push(fact), &mut letters).unwrap();
+    let again = decoder
+        .decode(&values(&[document, document]), 3, |fact| facts.push(fact), &mut letters)
+        .unwrap();
     assert_eq!((first.num_rows(), none.num_rows(), again.num_rows()), (1, 0, 2));
     assert_eq!(
         facts.iter().map(|fact| (fact.batch, fact.row)).collect::<Vec<_>>(),
@@ -255,7 +258,7 @@ fn times_are_numbers_where_the_job_says_so() {
         let document = format!(r#"{{"id":"e","user":"u","ts":{text}}}"#);
         let (mut facts, mut letters) = (Vec::new(), Vec::new());
         let raw = values(&[document.as_bytes()]);
-        decoder(unit, &Arc::default()).decode(&raw, 0, &mut facts, &mut letters);
+        decoder(unit, &Arc::default()).decode(&raw, 0, |fact| facts.push(fact), &mut letters);
         facts.first().map(|fact| fact.time).ok_or_else(|| letters[0].reason)
     };
     assert_eq!(time(TimeUnit::Seconds, "1700000000.25"), Ok(1_700_000_000_250_000));

@@ -21,6 +21,7 @@
 
 pub mod catalog;
 pub mod data_file;
+mod local_io;
 pub mod maintain;
 pub mod manifests;
 pub(crate) mod metadata_file;

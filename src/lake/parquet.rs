@@ -1,9 +1,10 @@
 //! Writes the data files of a table: Arrow batches in, one durable Parquet file and its metrics out.
 //!
-//! A file is encoded in memory and written in one piece, so half a file is never seen and
-//! [`DataFileWriter::buffered_bytes`] is what a writer costs.
+//! A row group is encoded in memory and written when it is full. A file that is not finished is removed, and
+//! until a commit names it nobody looks for it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -17,7 +18,7 @@ use parquet::schema::types::ColumnPath;
 use super::data_file::{FilePartition, WrittenFile};
 use super::metrics;
 use super::schema::{SchemaError, TableSpec};
-use super::storage::{StorageError, Store};
+use super::storage::{NewFile, StorageError, Store};
 
 /// The table property that names the codec.
 pub const CODEC_PROPERTY: &str = "write.parquet.compression-codec";
@@ -164,16 +165,24 @@ fn column_path(spec: &TableSpec, column: &str) -> Result<ColumnPath, WriteError>
 pub struct DataFileWriter {
     layout: Arc<FileLayout>,
     partition: FilePartition,
-    writer: ArrowWriter<Vec<u8>>,
+    path: String,
+    writer: ArrowWriter<NewFile>,
     rows: u64,
 }
 
 impl DataFileWriter {
-    pub fn new(layout: &Arc<FileLayout>, partition: FilePartition) -> Result<Self, WriteError> {
+    /// Opens the new file `path`.
+    pub fn new(
+        layout: &Arc<FileLayout>,
+        partition: FilePartition,
+        store: &Store,
+        path: String,
+    ) -> Result<Self, WriteError> {
+        let file = store.create(&path)?;
         let (schema, properties) = (Arc::clone(&layout.schema), layout.properties.clone());
-        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))
+        let writer = ArrowWriter::try_new(file, schema, Some(properties))
             .map_err(|source| layout.encode_error(source))?;
-        Ok(Self { layout: Arc::clone(layout), partition, writer, rows: 0 })
+        Ok(Self { layout: Arc::clone(layout), partition, path, writer, rows: 0 })
     }
 
     /// Encodes the rows of a batch; all of them belong to the partition of this file.
@@ -189,26 +198,27 @@ impl DataFileWriter {
     }
 
     /// About the size that the file would have if it were finished now.
-    pub fn buffered_bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
-    /// Finishes the encoding, writes the file and syncs it; its directory waits for the barrier.
-    pub fn finish(mut self, store: &Store, path: &str) -> Result<WrittenFile, WriteError> {
-        let size = self.writer.in_progress_size();
-        self.writer.inner_mut().reserve(size);
+    /// Finishes the encoding and syncs the file; its directory waits for the barrier.
+    pub fn finish(mut self) -> Result<WrittenFile, WriteError> {
         let footer = self.writer.finish().map_err(|source| self.layout.encode_error(source))?;
-        let encoded = std::mem::take(self.writer.inner_mut());
-        let file = metrics::describe(&footer, path, encoded.len() as u64, self.partition);
-        self.layout.check_partition(&file)?;
-        store.write_new(path, &encoded)?;
-        Ok(file)
+        let file = self.writer.inner_mut();
+        let written = metrics::describe(&footer, &self.path, file.bytes(), self.partition);
+        self.layout.check_partition(&written)?;
+        file.finish()?;
+        Ok(written)
     }
 }
 
 impl FileLayout {
     fn encode_error(&self, source: ParquetError) -> WriteError {
-        WriteError::Encode { table: self.table.clone(), source }
+        match storage_error(source) {
+            Ok(error) => WriteError::Storage(error),
+            Err(source) => WriteError::Encode { table: self.table.clone(), source },
+        }
     }
 
     /// A row in the wrong partition would be skipped by readers for ever: refuse the file.
@@ -228,6 +238,13 @@ impl FileLayout {
         let wrong = || WriteError::Partition { path: file.path.clone(), partition: file.partition };
         right.then_some(()).ok_or_else(wrong)
     }
+}
+
+/// The error of the file, if that is what went wrong.
+fn storage_error(error: ParquetError) -> Result<StorageError, ParquetError> {
+    let ParquetError::External(error) = error else { return Err(error) };
+    let error = error.downcast::<io::Error>().map_err(ParquetError::External)?;
+    error.downcast::<StorageError>().map_err(|error| ParquetError::External(Box::new(error)))
 }
 
 #[cfg(test)]

@@ -72,10 +72,11 @@ fn rows_of_another_day_are_refused() {
     for wrong in
         [FilePartition::Day(Some(4)), FilePartition::Day(None), FilePartition::Unpartitioned]
     {
-        let mut writer = DataFileWriter::new(&bench.layout, wrong).unwrap();
-        writer.write(&batch).unwrap();
         let path = folder.path().join("x.parquet").display().to_string();
-        let refused = writer.finish(&bench.store, &path);
+        let mut writer =
+            DataFileWriter::new(&bench.layout, wrong, &bench.store, path.clone()).unwrap();
+        writer.write(&batch).unwrap();
+        let refused = writer.finish();
         assert!(matches!(refused, Err(WriteError::Partition { .. })), "{wrong:?}");
         assert!(!std::path::Path::new(&path).exists());
     }
@@ -93,11 +94,12 @@ fn a_bound_that_cannot_be_rounded_up_stays_whole() {
     let highest = "\u{10ffff}".repeat(9);
     let rows: StringArray = [Some("m"), Some(highest.as_str()), None].into_iter().collect();
     let batch = RecordBatch::try_new(spec.arrow_schema(), vec![Arc::new(rows)]).unwrap();
-    let mut writer = DataFileWriter::new(&layout, FilePartition::Unpartitioned).unwrap();
-    writer.write(&batch).unwrap();
-    assert!(writer.buffered_bytes() > 0 && writer.rows() == 3);
     let path = folder.path().join("x.parquet").display().to_string();
-    let file = writer.finish(&store, &path).unwrap();
+    let mut writer =
+        DataFileWriter::new(&layout, FilePartition::Unpartitioned, &store, path).unwrap();
+    writer.write(&batch).unwrap();
+    assert!(writer.bytes() > 0 && writer.rows() == 3);
+    let file = writer.finish().unwrap();
     assert!(file.upper.get(&1).is_none_or(|upper| upper.as_slice() >= highest.as_bytes()));
     assert_eq!(file.lower[&1], b"m");
 }

@@ -6,22 +6,15 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::ops::Range;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use iceberg::io::{
-    FileIO, FileIOBuilder, FileMetadata, FileRead, FileWrite, InputFile, OutputFile, Storage,
-    StorageConfig, StorageFactory,
-};
+use iceberg::io::{FileIO, FileIOBuilder};
 use iceberg::{Error, ErrorKind};
-use serde::{Deserialize, Serialize};
 
+use super::local_io::LocalStorageFactory;
 use super::names::normal_path;
 
 /// A file operation that failed, and what to do about it.
@@ -58,7 +51,8 @@ fn way_out(error: &io::Error) -> &'static str {
     }
 }
 
-type Directories = Arc<Mutex<BTreeSet<PathBuf>>>;
+/// Directories that wait for their sync.
+pub(super) type Directories = Arc<Mutex<BTreeSet<PathBuf>>>;
 
 /// The files of a lake. Clones share the set of directories that wait for their sync.
 #[derive(Debug, Clone)]
@@ -77,7 +71,7 @@ impl Store {
     /// A store for plain paths and `file:` locations.
     pub fn local() -> Self {
         let directories = Directories::default();
-        let factory = LocalStorageFactory { directories: Arc::clone(&directories) };
+        let factory = LocalStorageFactory::new(Arc::clone(&directories));
         Self { io: FileIOBuilder::new(Arc::new(factory)).build(), directories }
     }
 
@@ -86,16 +80,18 @@ impl Store {
         &self.io
     }
 
+    /// Opens a new file; an existing one is an error.
+    pub fn create(&self, path: &str) -> Result<NewFile, StorageError> {
+        let path = Path::new(normal_path(path));
+        let file = create_new(path, &self.directories)?;
+        Ok(NewFile { path: path.to_owned(), file, bytes: 0, finished: false })
+    }
+
     /// Writes a new file and syncs it; an existing file is an error.
     pub fn write_new(&self, path: &str, bytes: &[u8]) -> Result<(), StorageError> {
-        let path = Path::new(normal_path(path));
-        let mut file = create_new(path, &self.directories)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_data());
-        written.map_err(|e| {
-            // Half a file helps nobody, and on a full disk its space does.
-            drop(fs::remove_file(path));
-            StorageError::new("write", path, e)
-        })
+        let mut file = self.create(path)?;
+        file.file.write_all(bytes).map_err(|e| StorageError::new("write", &file.path, e))?;
+        file.finish()
     }
 
     /// The whole content of a file.
@@ -139,7 +135,7 @@ fn lock(directories: &Directories) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf
 }
 
 /// Creates a file, and the directories that lead to it, and remembers what must be synced.
-fn create_new(path: &Path, directories: &Directories) -> Result<File, StorageError> {
+pub(super) fn create_new(path: &Path, directories: &Directories) -> Result<File, StorageError> {
     let open = || OpenOptions::new().write(true).create_new(true).open(path);
     let parent = path.parent().unwrap_or(Path::new("/"));
     let file = match open() {
@@ -165,139 +161,51 @@ fn make_directories(directory: &Path, directories: &Directories) -> Result<(), S
     Ok(())
 }
 
-/// What iceberg builds its storage from.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct LocalStorageFactory {
-    #[serde(skip)]
-    directories: Directories,
+/// A new file that is written piece by piece. Unless it is finished it is removed: half a file helps nobody,
+/// and on a full disk its space does.
+#[derive(Debug)]
+pub struct NewFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    finished: bool,
 }
 
-#[typetag::serde(name = "tidewater-local")]
-impl StorageFactory for LocalStorageFactory {
-    fn build(&self, _config: &StorageConfig) -> iceberg::Result<Arc<dyn Storage>> {
-        Ok(Arc::new(LocalStorage { directories: Arc::clone(&self.directories) }))
-    }
-}
-
-/// iceberg's view of the store.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct LocalStorage {
-    #[serde(skip)]
-    directories: Directories,
-}
-
-#[async_trait]
-#[typetag::serde(name = "tidewater-local")]
-impl Storage for LocalStorage {
-    async fn exists(&self, path: &str) -> iceberg::Result<bool> {
-        Ok(Path::new(normal_path(path)).exists())
+impl NewFile {
+    /// Bytes written so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
-    async fn metadata(&self, path: &str) -> iceberg::Result<FileMetadata> {
-        let path = normal_path(path);
-        let size = fs::metadata(path).map_err(|e| StorageError::new("look at", path, e))?.len();
-        Ok(FileMetadata { size })
-    }
-
-    async fn read(&self, path: &str) -> iceberg::Result<Bytes> {
-        let path = normal_path(path);
-        let bytes = fs::read(path).map_err(|e| StorageError::new("read", path, e))?;
-        Ok(Bytes::from(bytes))
-    }
-
-    async fn reader(&self, path: &str) -> iceberg::Result<Box<dyn FileRead>> {
-        let path = normal_path(path);
-        let file = File::open(path).map_err(|e| StorageError::new("open", path, e))?;
-        Ok(Box::new(LocalReader { path: path.to_owned(), file: Mutex::new(file) }))
-    }
-
-    async fn write(&self, path: &str, bytes: Bytes) -> iceberg::Result<()> {
-        let mut writer = self.writer(path).await?;
-        writer.write(bytes).await?;
-        writer.close().await
-    }
-
-    async fn writer(&self, path: &str) -> iceberg::Result<Box<dyn FileWrite>> {
-        let path = Path::new(normal_path(path));
-        let file = create_new(path, &self.directories)?;
-        Ok(Box::new(LocalWriter { path: path.to_owned(), file: Some(file) }))
-    }
-
-    async fn delete(&self, path: &str) -> iceberg::Result<()> {
-        let path = normal_path(path);
-        match fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(StorageError::new("delete", path, e).into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn delete_prefix(&self, path: &str) -> iceberg::Result<()> {
-        let message = format!("{path} is not deleted: whole directories never are");
-        Err(Error::new(ErrorKind::FeatureUnsupported, message))
-    }
-
-    async fn delete_stream(&self, mut paths: BoxStream<'static, String>) -> iceberg::Result<()> {
-        while let Some(path) = paths.next().await {
-            self.delete(&path).await?;
-        }
+    /// Syncs the file; its directory waits for the barrier.
+    pub fn finish(&mut self) -> Result<(), StorageError> {
+        self.file.sync_data().map_err(|e| StorageError::new("sync", &self.path, e))?;
+        self.finished = true;
         Ok(())
     }
-
-    fn new_input(&self, path: &str) -> iceberg::Result<InputFile> {
-        Ok(InputFile::new(Arc::new(self.clone()), path.to_owned()))
-    }
-
-    fn new_output(&self, path: &str) -> iceberg::Result<OutputFile> {
-        Ok(OutputFile::new(Arc::new(self.clone()), path.to_owned()))
-    }
 }
 
-/// A file that is read by ranges.
-#[derive(Debug)]
-struct LocalReader {
-    path: String,
-    file: Mutex<File>,
-}
+/// Its errors are [`StorageError`]s.
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self
+            .file
+            .write(bytes)
+            .map_err(|e| io::Error::new(e.kind(), StorageError::new("write", &self.path, e)))?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
 
-#[async_trait]
-impl FileRead for LocalReader {
-    async fn read(&self, range: Range<u64>) -> iceberg::Result<Bytes> {
-        let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; length];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(range.start))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(|e| StorageError::new("read", &self.path, e))?;
-        Ok(Bytes::from(bytes))
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
-/// A file that is synced when it is closed.
-#[derive(Debug)]
-struct LocalWriter {
-    path: PathBuf,
-    file: Option<File>,
-}
-
-impl LocalWriter {
-    fn closed(&self) -> Error {
-        let message = format!("{} is closed already", self.path.display());
-        Error::new(ErrorKind::Unexpected, message)
-    }
-}
-
-#[async_trait]
-impl FileWrite for LocalWriter {
-    async fn write(&mut self, bytes: Bytes) -> iceberg::Result<()> {
-        let Some(file) = &mut self.file else { return Err(self.closed()) };
-        file.write_all(&bytes).map_err(|e| StorageError::new("write", &self.path, e).into())
-    }
-
-    async fn close(&mut self) -> iceberg::Result<()> {
-        let Some(file) = self.file.take() else { return Err(self.closed()) };
-        file.sync_data().map_err(|e| StorageError::new("sync", &self.path, e).into())
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.finished {
+            drop(fs::remove_file(&self.path));
+        }
     }
 }
 

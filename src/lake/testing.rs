@@ -116,10 +116,10 @@ impl Bench {
             Partitioning::None => FilePartition::Unpartitioned,
             Partitioning::Day(_) => FilePartition::day_of(day.map(|day| day * DAY)),
         };
-        let mut writer = DataFileWriter::new(&self.layout, partition).unwrap();
-        writer.write(&rows(&self.spec, ids, day)).unwrap();
         let path = origin(self.commit + 1).data_file(self.table.metadata.location(), 0);
-        writer.finish(&self.store, &path).unwrap()
+        let mut writer = DataFileWriter::new(&self.layout, partition, &self.store, path).unwrap();
+        writer.write(&rows(&self.spec, ids, day)).unwrap();
+        writer.finish().unwrap()
     }
 
     pub(crate) fn change(&self, added: Vec<WrittenFile>, removed: Vec<String>) -> Change {

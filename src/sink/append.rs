@@ -163,17 +163,19 @@ impl AppendFiles {
         let key = (commit, partition);
         if !self.open.contains_key(&key) {
             if self.open.len() >= OPEN_FILES_MAX {
-                let largest = self.open.iter().max_by_key(|(_, file)| file.buffered_bytes());
+                let largest = self.open.iter().max_by_key(|(_, file)| file.bytes());
                 if let Some(largest) = largest.map(|(key, _)| *key) {
                     self.close(largest)?;
                 }
             }
             let layout = &self.context.tables.get(self.table).layout;
-            self.open.insert(key, DataFileWriter::new(layout, partition)?);
+            let path = self.context.data_file(self.table, commit);
+            let file = DataFileWriter::new(layout, partition, &self.context.store, path)?;
+            self.open.insert(key, file);
         }
         let Some(file) = self.open.get_mut(&key) else { return Ok(()) };
         file.write(rows)?;
-        if file.buffered_bytes() >= FILE_BYTES_MAX {
+        if file.bytes() >= FILE_BYTES_MAX {
             self.close(key)?;
         }
         Ok(())
@@ -181,9 +183,7 @@ impl AppendFiles {
 
     fn close(&mut self, key: (Commit, FilePartition)) -> Result<(), WriteError> {
         let Some(file) = self.open.remove(&key) else { return Ok(()) };
-        let path = self.context.data_file(self.table, key.0);
-        let written = file.finish(&self.context.store, &path)?;
-        self.done.entry(key.0).or_default().push(written);
+        self.done.entry(key.0).or_default().push(file.finish()?);
         Ok(())
     }
 

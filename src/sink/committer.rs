@@ -222,9 +222,11 @@ impl Committer {
         let name = || table.spec.full_name();
         let rows =
             rows.map_err(|error| WriteError::Encode { table: name(), source: error.into() })?;
-        let mut file = DataFileWriter::new(&table.layout, FilePartition::Unpartitioned)?;
+        let path = self.origin().data_file(&table.location, 0);
+        let partition = FilePartition::Unpartitioned;
+        let mut file = DataFileWriter::new(&table.layout, partition, &self.store, path)?;
         file.write(&rows)?;
-        Ok(file.finish(&self.store, &self.origin().data_file(&table.location, 0))?)
+        Ok(file.finish()?)
     }
 
     /// Stages the touched tables, on two threads.

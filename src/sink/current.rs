@@ -325,9 +325,11 @@ impl CurrentTable {
         let layout = &self.context.tables.get(table).layout;
         let batch = RecordBatch::try_new(Arc::clone(layout.schema()), columns)
             .map_err(|error| CurrentError::Batch { table: self.name(), error })?;
-        let mut file = DataFileWriter::new(layout, FilePartition::Unpartitioned)?;
+        let path = self.context.data_file(table, commit);
+        let store = &self.context.store;
+        let mut file = DataFileWriter::new(layout, FilePartition::Unpartitioned, store, path)?;
         file.write(&batch)?;
-        Ok(file.finish(&self.context.store, &self.context.data_file(table, commit))?)
+        Ok(file.finish()?)
     }
 
     fn shape(&self) -> &CurrentShape {

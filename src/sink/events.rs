@@ -21,7 +21,7 @@ use super::current_rows::array_of;
 use super::finished::{Finished, TableIndex};
 use crate::frontier::{CommitHold, Next, Stash, next_complete, open_epoch_of_all};
 use crate::model::value::decode_tuple;
-use crate::model::{ColumnType, Commit, Epoch, Symbol, Value};
+use crate::model::{ColumnType, Commit, Epoch, Parcel, Symbol, Value};
 use crate::offload::Mailbox;
 use crate::worker::WorkerContext;
 
@@ -41,8 +41,6 @@ pub struct Verdict {
     pub batch: u32,
     /// The row of that batch.
     pub row: u32,
-    /// The worker that keeps the payload.
-    pub worker: u16,
     /// The dimension columns as they stood in the event's epoch.
     pub columns: Symbol,
 }
@@ -58,14 +56,14 @@ pub struct EventsWritten<'s> {
 /// Writes the events table.
 pub fn events<'s>(
     payloads: Stream<'s, Epoch, Vec<Payload>>,
-    verdicts: Stream<'s, Epoch, Vec<Verdict>>,
+    verdicts: Stream<'s, Epoch, Vec<Parcel<Verdict>>>,
     table: TableIndex,
     context: &Arc<WorkerContext>,
 ) -> EventsWritten<'s> {
     let scope = payloads.scope();
     let mut builder = OperatorBuilder::new("events::stamp".to_owned(), scope);
     let mut payloads = builder.new_input(payloads, Pipeline);
-    let home = Exchange::new(|verdict: &Verdict| u64::from(verdict.worker));
+    let home = Exchange::new(|parcel: &Parcel<Verdict>| parcel.to);
     let mut verdicts = builder.new_input(verdicts, home);
     let (finished, finished_stream) = builder.new_output();
     let (_encoded, encoded_stream) = builder.new_output::<Vec<()>>();
@@ -82,10 +80,10 @@ pub fn events<'s>(
                     waiting.payloads.append(payloads);
                 }
             });
-            verdicts.for_each(|capability, verdicts| {
+            verdicts.for_each(|capability, parcels| {
                 state.commits.hold(&capability, 0);
                 if let Some(waiting) = state.stash.entry(&capability, 1) {
-                    waiting.verdicts.append(verdicts);
+                    waiting.verdicts.extend(parcels.drain(..).map(|parcel| parcel.rows));
                 }
             });
             state.advance(open_epoch_of_all(frontiers));
@@ -101,7 +99,7 @@ pub fn events<'s>(
 #[derive(Default)]
 struct Waiting {
     payloads: Vec<Payload>,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<Vec<Verdict>>,
 }
 
 /// The lane has done a job.
@@ -190,6 +188,9 @@ impl State {
     }
 }
 
+/// In place of a tuple's number: the row was a duplicate.
+const NOT_ADMITTED: u32 = u32::MAX;
+
 /// Picks the admitted rows of payloads and adds the dimension's columns to them.
 struct Stamper {
     context: Arc<WorkerContext>,
@@ -216,32 +217,35 @@ impl Stamper {
 
     /// The rows of the events table (all columns but `_commit`), batch by batch.
     fn stamp(&mut self, waiting: Waiting) -> Vec<Result<RecordBatch, ArrowError>> {
-        let Waiting { mut payloads, mut verdicts } = waiting;
+        let Waiting { mut payloads, verdicts } = waiting;
         payloads.sort_unstable_by_key(|payload| payload.batch);
-        verdicts.sort_unstable();
-        let mut stamped = Vec::with_capacity(payloads.len());
-        let mut rest = &verdicts[..];
-        for payload in &payloads {
-            let here = rest.partition_point(|verdict| verdict.batch == payload.batch);
-            let (admitted, others) = rest.split_at(here);
-            rest = others;
-            if !admitted.is_empty() {
-                stamped.push(self.stamp_batch(&payload.rows, admitted));
-            }
+        // The batches of a worker in an epoch are numbered without a gap.
+        let first = payloads.first().map_or(0, |payload| payload.batch);
+        let mut tuples: Vec<Vec<u32>> =
+            payloads.iter().map(|payload| vec![NOT_ADMITTED; payload.rows.num_rows()]).collect();
+        for verdict in verdicts.iter().flatten() {
+            let of_batch = &mut tuples[(verdict.batch - first) as usize];
+            of_batch[verdict.row as usize] = self.tuple(verdict.columns);
         }
-        assert!(rest.is_empty(), "verdicts for payload that this worker does not keep");
-        stamped
+        let batches = payloads.iter().zip(tuples);
+        batches.map(|(payload, tuples)| self.stamp_batch(&payload.rows, tuples)).collect()
     }
 
+    /// The admitted rows of a batch, given the tuple of each of its rows.
     fn stamp_batch(
-        &mut self,
+        &self,
         rows: &RecordBatch,
-        admitted: &[Verdict],
+        mut tuples: Vec<u32>,
     ) -> Result<RecordBatch, ArrowError> {
-        let whole = admitted.len() == rows.num_rows();
-        let places = admitted.iter().map(|verdict| verdict.row);
-        let rows = if whole { rows.clone() } else { pick_rows(rows, places)? };
-        let tuples: Vec<u32> = admitted.iter().map(|verdict| self.tuple(verdict.columns)).collect();
+        let whole = tuples.iter().all(|tuple| *tuple != NOT_ADMITTED);
+        let rows = if whole {
+            rows.clone()
+        } else {
+            let places = (0..).zip(&tuples).filter(|(_, tuple)| **tuple != NOT_ADMITTED);
+            let picked = pick_rows(rows, places.map(|(place, _)| place))?;
+            tuples.retain(|tuple| *tuple != NOT_ADMITTED);
+            picked
+        };
         let tuples = UInt32Array::from(tuples);
         let mut columns: Vec<ArrayRef> = rows.columns()[..self.event_columns].to_vec();
         for (kind, values) in self.kinds.iter().zip(&self.values) {

@@ -12,8 +12,8 @@ const BUCKET_BITS: u32 = 9;
 
 /// Rows of one slab to be, at most one for a key.
 ///
-/// They lie in buckets by the first bits of their keys. So a bucket is sorted in the processor's cache, nothing
-/// large ever grows by copying, and a bucket's memory is free again as soon as it is written.
+/// They lie in buckets by the first bits of their keys. So a bucket is sorted in the processor's cache,
+/// nothing large ever grows by copying, and a bucket's memory is free again as soon as it is written.
 #[derive(Debug)]
 pub struct SlabRows {
     layout: Layout,

@@ -90,7 +90,7 @@ fn every_reason_of_the_required_fields() {
     decoder(TimeUnit::Rfc3339, &interner).decode(
         &batch(&[(Some(b"k"), None)]),
         0,
-        &mut facts,
+        |fact| facts.push(fact),
         &mut letters,
     );
     assert_eq!((letters[0].reason, letters[0].value.as_ref()), (Reason::EmptyPayload, None));
