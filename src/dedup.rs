@@ -134,7 +134,7 @@ impl State {
     fn admit(&mut self, commit: Commit, epoch: &[Vec<Fact>]) -> Parcels<Fact> {
         self.ids.hydrate(epoch);
         let facts: Vec<&Fact> = epoch.iter().flatten().collect();
-        let mut first: Vec<bool> = facts.iter().map(|fact| self.ids.insert(fact)).collect();
+        let mut first = self.ids.insert(&facts);
         for winner in settle(&facts, &mut first) {
             self.ids.replace(facts[winner]);
         }

@@ -6,12 +6,12 @@ pub mod run;
 pub mod show;
 pub mod validate;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use clap::{Parser, Subcommand};
 
 use crate::driver::Refused;
-use crate::generate::OptionsError;
+use crate::generate::{HistoryError, OptionsError};
 use crate::job::JobError;
 use crate::lake::catalog::CommitError;
 use crate::sink::{CommitterError, StoredError};
@@ -52,7 +52,7 @@ impl Cli {
             Verb::Generate(args) => generate::run(&args),
             Verb::Run(args) => run::run(&args),
             Verb::Show(args) => show::run(&args),
-            Verb::Validate(args) => validate::run(&args, &mut std::io::stdout().lock()),
+            Verb::Validate(args) => validate::run(&args, &mut io::stdout().lock()),
         }
     }
 }
@@ -63,8 +63,8 @@ fn tell_on_stderr() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .without_time()
         .with_target(false)
         .init();
@@ -77,11 +77,18 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             || cause.is::<OptionsError>()
             || cause.downcast_ref().is_some_and(demo::DemoError::is_wrong_input)
             || cause.downcast_ref().is_some_and(show::ShowError::is_wrong_input)
+            || cause.downcast_ref().is_some_and(HistoryError::is_wrong_input)
     };
     if error.chain().any(is_wrong_input) {
         return 2;
     }
     if error.chain().any(is_refusal) { 3 } else { 1 }
+}
+
+/// True if whoever reads our output has seen enough and went away.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(closed))
 }
 
 /// True for what would not be safe to go on with.

@@ -189,16 +189,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         None => show_tables(&lake, args.output, &mut out),
         Some(name) => show_rows(&lake, name, args, &mut out),
     };
-    let shown = shown.and_then(|()| Ok(out.flush()?));
-    // Whoever reads our output may have seen enough.
-    let is_closed = |error: &anyhow::Error| {
-        let io = error.downcast_ref::<io::Error>();
-        io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    };
-    match shown {
-        Err(error) if is_closed(&error) => Ok(()),
-        shown => shown,
-    }
+    shown.and_then(|()| Ok(out.flush()?))
 }
 
 fn show_rows(lake: &Lake, name: &str, args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {

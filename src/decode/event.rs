@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::column::{Name, Row, Scalar, Time};
 use super::extract::Extractor;
@@ -17,7 +17,6 @@ use crate::job::{EventsSpec, FactLayout, FunnelSpec, SumSlot};
 use crate::model::fact::SLOTS;
 use crate::model::hash::{id_hash, user_hash};
 use crate::model::symbol::LocalInterner;
-use crate::model::value::{encode_i64, encode_str};
 use crate::model::{Fact, Interner};
 use crate::source::{RawBatch, RawRecord};
 
@@ -99,7 +98,7 @@ impl EventDecoder {
         fact.user = user_hash(event.user);
         fact.time = event.time;
         fact.offset = record.offset;
-        fact.content = self.slots.content(&event);
+        fact.content = Slots::content(&event, fact.user);
         self.slots.fill(&event, fact);
         if let Some(payload) = &mut self.payload {
             payload.push(&event, record.offset);
@@ -187,12 +186,8 @@ impl Slots {
     }
 
     /// The hash that tells copies of an event from conflicting ones.
-    fn content(&mut self, event: &Event<'_>) -> u32 {
-        self.scratch.clear();
-        encode_str(event.user, &mut self.scratch);
-        encode_i64(event.time, &mut self.scratch);
-        self.scratch.extend_from_slice(event.row.encoded());
-        let hash = xxh3_64(&self.scratch);
+    fn content(event: &Event<'_>, user: u64) -> u32 {
+        let hash = xxh3_64_with_seed(event.row.encoded(), user ^ event.time.rotate_left(32) as u64);
         (hash >> 32) as u32 ^ hash as u32
     }
 

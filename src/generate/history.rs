@@ -44,6 +44,13 @@ pub enum HistoryError {
     Exists { path: PathBuf },
 }
 
+impl HistoryError {
+    /// True if the command line asks for what these data are not for.
+    pub fn is_wrong_input(&self) -> bool {
+        matches!(self, HistoryError::Missing { .. } | HistoryError::Exists { .. })
+    }
+}
+
 impl History {
     /// A history before its first round.
     pub fn new(world: World) -> History {

@@ -31,11 +31,23 @@ pub fn load(path: &Path) -> Result<Job, JobError> {
         let mistake = Mistake::new(format!("the job file {file_name} can't be read: {why}"));
         JobError::new(&file_name, "", vec![mistake])
     };
-    let bytes = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    let bytes = std::fs::read(path).map_err(|error| refuse(not_read(path, &error)))?;
     let text = String::from_utf8(bytes).map_err(|_| refuse("it is not UTF-8".into()))?;
     let absolute = std::path::absolute(path).map_err(|error| refuse(error.to_string()))?;
     let base = absolute.parent().unwrap_or(Path::new("/"));
     parse(&text, &file_name, base, &|name| std::env::var(name).ok())
+}
+
+/// Why the file can't be read, and which one may have been meant.
+fn not_read(path: &Path, error: &std::io::Error) -> String {
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    let files = folder.into_iter().flat_map(std::fs::read_dir).flatten().flatten();
+    let is_toml = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "toml");
+    let near = files.map(|file| file.path()).filter(is_toml).min();
+    match near {
+        Some(near) => format!("{error}; did you mean {}?", near.display()),
+        None => error.to_string(),
+    }
 }
 
 /// Reads and checks the text of a job file; `base` is the folder that relative paths start from, `env` looks
