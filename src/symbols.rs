@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use fail::fail_point;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -83,8 +84,12 @@ pub fn persist(
     let id = uuid::Uuid::now_v7();
     let file = format!("symbols-{:08}-{:012}-{id}.sym", origin.incarnation, origin.commit);
     let path = dir.join(&file);
-    let written = fs::File::create_new(&path)
-        .and_then(|mut out| out.write_all(&bytes).and_then(|()| out.sync_data()));
+    let written = fs::File::create_new(&path).and_then(|mut out| {
+        fail_point!("symbols.write");
+        out.write_all(&bytes)?;
+        fail_point!("symbols.sync");
+        out.sync_data()
+    });
     let name = || path.display().to_string();
     written.map_err(|error| SymbolsError::Io { action: "write", file: name(), error })?;
     if files.len() >= FILES_MAX {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use fail::fail_point;
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
@@ -131,6 +132,7 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<Opene
         known.unwrap_or_else(|| (Stored::new(job.definition.clone()), Commit(0)));
     let sources = open_sources(job, options, &stored)?;
     let interner = Arc::new(Interner::default());
+    fail_point!("open.state");
     symbols::load(&lake.state, &stored.symbols, &interner)?;
     collect_orphans(job, &stored);
     let incarnation = Incarnation(catalog.begin_run(&job.name)?.incarnation);
@@ -246,6 +248,7 @@ fn create_tables(job: &Job, opened: &mut Opened) -> anyhow::Result<()> {
         opened.loaded.push(loaded);
     }
     opened.store.sync_directories()?;
+    fail_point!("open.tables");
     let swap = JobSwap {
         job: job.name.clone(),
         incarnation: opened.incarnation.0,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use fail::fail_point;
 use timely::scheduling::SyncActivator;
 
 use super::RunOptions;
@@ -216,6 +217,7 @@ fn read(
         if matches!(poll, Poll::Idle) {
             continue;
         }
+        fail_point!("source.read");
         if polls.send(poll).is_err() || ended {
             break;
         }

@@ -7,6 +7,7 @@ mod tables;
 
 mod cli;
 mod differential;
+mod faults;
 mod interop;
 mod kafka;
 mod oracle;
