@@ -6,7 +6,7 @@
 //! opening of the catalog know `return` as well, which makes them give an error.
 
 /// Every failpoint, and what a crash there comes before.
-pub const POINTS: [(&str, &str); 33] = [
+pub const POINTS: [(&str, &str); 34] = [
     ("catalog.open", "the catalog is opened, or opened again to find out what became of a commit"),
     ("open.state", "the symbols of the last commit are loaded"),
     ("open.begin", "COMMIT of the transaction that takes the next incarnation"),
@@ -43,4 +43,5 @@ pub const POINTS: [(&str, &str); 33] = [
         "the reply to COMMIT comes; with `return` it is an error, but all was committed",
     ),
     ("commit.done", "the committer takes note of its commit"),
+    ("orphan.delete", "a file that a crashed run left is deleted"),
 ];

@@ -104,7 +104,6 @@ pub(super) fn run(
         worker.map_err(|error| anyhow!("a worker failed: {error}"))?;
     }
     progress.update(|state| state.ended = true);
-    drop(opened.lock);
     match failure.take() {
         Some(error) => Err(error),
         None => Ok(finished),

@@ -3,10 +3,11 @@
 //! row.
 
 use std::process::Output;
+use std::time::{Duration, SystemTime};
 
 use tidewater::faults::POINTS;
 
-use super::fixture::{Fixture, output_of};
+use super::fixture::{Fixture, output_of, set_times};
 use super::oracle::{Check, History, Spec, log};
 use super::random::Random;
 use super::tables::{Cut, Tables};
@@ -73,6 +74,25 @@ impl Trial {
         let commit: Option<i64> = catalog.query_row(sql, [], |row| row.get(0)).ok();
         commit.map(i64::cast_unsigned)
     }
+
+    /// Makes all files look old enough to be deleted.
+    fn age(&self) {
+        let lake = self.fixture.path("lake/warehouse");
+        set_times(&lake, SystemTime::now() - Duration::from_secs(2 * 3600));
+    }
+
+    /// No file is left that no table needs.
+    fn check_swept(&self) {
+        let tables = Tables::open(&self.fixture.catalog(), "n");
+        let mut names = vec!["events", "users_changes", "dead_letters", "raw", "cuts"];
+        let current = self.spec.current_tables();
+        let changes: Vec<String> = current.iter().map(|name| format!("{name}_changes")).collect();
+        names.extend(current.into_iter().chain(changes.iter().map(String::as_str)));
+        for name in names {
+            let (_, others) = tables.needed_and_others(name);
+            assert!(others.is_empty(), "{name}: {others:?}");
+        }
+    }
 }
 
 fn stderr(output: &Output) -> String {
@@ -83,7 +103,7 @@ fn stderr(output: &Output) -> String {
 fn passes_max(point: &str) -> usize {
     match point {
         // Met once in a run, or not in every run.
-        "catalog.open" | "slab.merge" | "file.delete" => 0,
+        "catalog.open" | "slab.merge" | "file.delete" | "orphan.delete" => 0,
         _ if point.starts_with("open.") || point.starts_with("symbols.") => 0,
         _ => 7,
     }
@@ -96,6 +116,10 @@ fn crash_at(trial: &mut Trial, point: &str) {
         for _ in 0..trial.random.below(3) {
             trial.run("");
         }
+    }
+    if point == "orphan.delete" {
+        crash_at(trial, "commit.swap");
+        trial.age();
     }
     for _ in 0..RUNS_MAX {
         let output = trial.run(&format!("{point}={passes}*off->panic"));
@@ -116,8 +140,15 @@ fn crash_and_recover(point: &str, seed: u64) {
     let mut trial = Trial::new(seed);
     crash_at(&mut trial, point);
     let before = trial.check();
+    let aged = trial.random.chance(50);
+    if aged {
+        trial.age();
+    }
     let after = trial.run_to_the_end();
     assert!(before.is_none_or(|(before, _)| before <= after), "no commit is taken back");
+    if aged {
+        trial.check_swept();
+    }
 }
 
 /// Crashes at the points of one part of four, since tests run side by side.

@@ -11,5 +11,6 @@ mod faults;
 mod interop;
 mod kafka;
 mod oracle;
+mod orphans;
 mod restart;
 mod tidy;
