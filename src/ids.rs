@@ -65,8 +65,8 @@ const CHOICE_BITS: u32 = 10;
 
 /// The table of an id, by its [`CHOICE_BITS`].
 ///
-/// The shares of the tables differ, up to twofold and evenly on a logarithmic scale: a table doubles when it is
-/// full, and so at any time each is at another point between half full and full.
+/// The shares of the tables differ, up to twofold and evenly on a logarithmic scale: a table doubles when it
+/// is full, and so at any time each is at another point between half full and full.
 static CHOICE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let choices = f64::from(1 << CHOICE_BITS);
     let table = |choice| ((1.0 + f64::from(choice) / choices).log2() * TABLES as f64) as u8;

@@ -28,6 +28,7 @@ mod symbols;
 mod clock;
 mod dataflow;
 pub mod driver;
+pub mod faults;
 mod frontier;
 mod offload;
 mod worker;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use fail::FailScenario;
 use tidewater::cli::{Cli, exit_code, is_closed_pipe};
 
 #[global_allocator]
@@ -10,6 +11,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     stop_at_panics();
+    let _faults = fail::has_failpoints().then(FailScenario::setup);
     let cli = Cli::parse();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,9 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::time::SystemTime;
 
+use fail::fail_point;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -15,6 +17,9 @@ use crate::lake::names::Origin;
 use crate::model::Interner;
 
 const MAGIC: &[u8; 8] = b"TWSYM\0\0\x01";
+/// How the name of a file begins and ends; between stand incarnation, commit and a uuid.
+const PREFIX: &str = "symbols-";
+const SUFFIX: &str = ".sym";
 /// Files of a dictionary before they are made one.
 const FILES_MAX: usize = 8;
 
@@ -24,7 +29,7 @@ pub enum SymbolsError {
     /// The operating system refused.
     #[error("cannot {action} symbol file {file}: {error}; check the disk and the state folder")]
     Io {
-        /// Read or write.
+        /// Read, write or delete.
         action: &'static str,
         /// The file.
         file: String,
@@ -81,16 +86,46 @@ pub fn persist(
     let contents = if files.len() < FILES_MAX { fresh } else { interner.all() };
     let bytes = encode(contents.iter().map(|(_, content)| &**content));
     let id = uuid::Uuid::now_v7();
-    let file = format!("symbols-{:08}-{:012}-{id}.sym", origin.incarnation, origin.commit);
+    let file = format!("{PREFIX}{:08}-{:012}-{id}{SUFFIX}", origin.incarnation, origin.commit);
     let path = dir.join(&file);
-    let written = fs::File::create_new(&path)
-        .and_then(|mut out| out.write_all(&bytes).and_then(|()| out.sync_data()));
+    let written = fs::File::create_new(&path).and_then(|mut out| {
+        fail_point!("symbols.write");
+        out.write_all(&bytes)?;
+        fail_point!("symbols.sync");
+        out.sync_data()
+    });
     let name = || path.display().to_string();
     written.map_err(|error| SymbolsError::Io { action: "write", file: name(), error })?;
     if files.len() >= FILES_MAX {
         files.clear();
     }
     files.push(file);
+    Ok(())
+}
+
+/// Deletes the files that are not in `live` and were last written before `older_than`. Only the run that
+/// holds the job's lock may do so, before it writes anything.
+pub fn collect_orphans(
+    dir: &Path,
+    live: &[String],
+    older_than: SystemTime,
+) -> Result<(), SymbolsError> {
+    let failed = |action, path: &Path, error| {
+        let file = path.display().to_string();
+        SymbolsError::Io { action, file, error }
+    };
+    for entry in fs::read_dir(dir).map_err(|error| failed("find", dir, error))? {
+        let entry = entry.map_err(|error| failed("find", dir, error))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if !name.starts_with(PREFIX) || !name.ends_with(SUFFIX) || live.contains(&name) {
+            continue;
+        }
+        let path = entry.path();
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        if written.map_err(|error| failed("look at", &path, error))? < older_than {
+            fs::remove_file(&path).map_err(|error| failed("delete", &path, error))?;
+        }
+    }
     Ok(())
 }
 
@@ -133,6 +168,20 @@ fn take_number(bytes: &mut &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_old_files_that_are_not_live_are_collected() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["symbols-1.sym", "symbols-2.sym", "symbols.txt", "lock"].map(str::to_owned);
+        names.iter().for_each(|name| fs::write(dir.path().join(name), "x").unwrap());
+        let left = || names.iter().filter(|name| dir.path().join(name).exists()).count();
+        let hour = std::time::Duration::from_secs(3600);
+        collect_orphans(dir.path(), &names[..1], SystemTime::now() - hour).unwrap();
+        assert_eq!(left(), 4);
+        collect_orphans(dir.path(), &names[..1], SystemTime::now() + hour).unwrap();
+        assert_eq!(left(), 3);
+        assert!(!dir.path().join(&names[1]).exists());
+    }
 
     #[test]
     fn a_dictionary_round_trips_and_every_mutation_is_refused() {

@@ -5,6 +5,8 @@
 //! | `tidy` | the sources keep the rules of the house |
 //! | `cli` | exit codes, messages, the report |
 //! | `oracle` | every table at every commit equals a plain recomputation, over random histories |
+//! | `faults` | a crash or a lost reply at any step loses and doubles nothing |
+//! | `orphans` | what a crash leaves is deleted by later runs, and nothing else |
 //! | `restart` | a run that is killed at any moment loses and doubles nothing |
 //! | `interop` | PyIceberg and DuckDB read the same, and DuckDB computes the same from the raw lines |
 //! | `differential` | differential-dataflow computes the same |

@@ -6,10 +6,12 @@
 //!                                 with a lane
 //! ```
 
+mod lock;
 mod open;
 mod pacing;
 mod progress;
 mod report;
+mod sweep;
 mod threads;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub use open::{Refused, open_lake};
 pub use progress::{Progress, State};
 pub use report::{Report, TableReport};
 
+use self::sweep::Sweep;
 use crate::job::Job;
 use crate::model::Commit;
 
@@ -75,10 +78,13 @@ pub struct Controls {
 pub fn run(job: Job, options: &RunOptions, controls: &Controls) -> anyhow::Result<Report> {
     let started = Instant::now();
     let job = Arc::new(job);
-    let opened = open::open(&job, options)?;
+    let (opened, lock) = open::open(&job, options)?;
+    let sweep = lock.tells_of_crash().then(|| Sweep::start(&job, &opened));
     let progress = Arc::new(Progress::new(opened.commit));
     controls.progress.set(Arc::clone(&progress)).ok();
     let first: Commit = opened.commit;
     let finished = threads::run(&job, options, opened, &progress, &controls.stop)?;
+    let nothing_left = sweep.is_none_or(Sweep::end);
+    lock.release(nothing_left);
     Ok(Report::new(&job, first, finished, started.elapsed()))
 }

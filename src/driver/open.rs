@@ -1,16 +1,18 @@
 //! Opening a run: the catalog, the tables as the last commit left them, the state and the sources. Whatever
 //! speaks against the run is found before anything is written.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use rustix::fs::{FlockOperation, flock};
+use fail::fail_point;
 use thiserror::Error;
 
 use super::RunOptions;
+use super::lock::Lock;
+use super::sweep::ORPHAN_AGE_MIN;
 use crate::job::{Job, SourceSpec, differences};
 use crate::lake::catalog::{Catalog, JobSwap, NewTable};
 use crate::lake::names::Origin;
@@ -22,9 +24,6 @@ use crate::source::feed::Role;
 use crate::source::{self, OpenOptions, Source};
 use crate::state;
 use crate::symbols;
-
-/// A slab without a commit may be deleted when it is this old.
-const ORPHAN_AGE_MIN: Duration = Duration::from_secs(3600);
 
 /// A run that would not be safe. Exit code 3.
 #[derive(Debug, Error)]
@@ -91,8 +90,6 @@ pub(super) struct Opened {
     pub incarnation: Incarnation,
     pub interner: Arc<Interner>,
     pub sources: Vec<(Role, Box<dyn Source>)>,
-    /// Held until the run ends.
-    pub lock: File,
 }
 
 /// The tables and the state of a job at its newest commit, for reading.
@@ -112,13 +109,18 @@ pub fn open_lake(job: &Job) -> anyhow::Result<Option<(Stored, Commit, Vec<Loaded
     Ok(Some((stored, commit, tables)))
 }
 
-pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<Opened> {
+/// Opens a run; the lock is to be held until it ends.
+pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Opened, Lock)> {
     let lake = &job.lake;
+    let nothing = Stored::new(job.definition.clone());
+    // The first run makes nothing before its sources are found.
+    let first =
+        (!lake.catalog.exists()).then(|| open_sources(job, options, &nothing)).transpose()?;
     for dir in [lake.catalog.parent().unwrap_or(Path::new(".")), &lake.warehouse, &lake.state] {
         fs::create_dir_all(dir)
             .with_context(|| format!("cannot create folder {}", dir.display()))?;
     }
-    let lock = take_lock(job)?;
+    let lock = Lock::take(job)?;
     let mut catalog = Catalog::open(&lake.catalog, &lake.catalog_name, options.busy_timeout)?;
     let store = Store::local();
     let tables = Arc::new(TableSet::new(job)?);
@@ -127,13 +129,21 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<Opene
         Some((stored, commit)) => check_stored(job, stored, *commit, &catalog)?,
         None => check_new(job, &tables, &catalog, &store)?,
     }
-    let (stored, commit) =
-        known.unwrap_or_else(|| (Stored::new(job.definition.clone()), Commit(0)));
-    let sources = open_sources(job, options, &stored)?;
+    let sources = match (first, &known) {
+        (Some(sources), None) => sources,
+        (_, known) => {
+            let stored = known.as_ref().map_or(&nothing, |(stored, _)| stored);
+            open_sources(job, options, stored)?
+        }
+    };
+    let (stored, commit) = known.unwrap_or((nothing, Commit(0)));
     let interner = Arc::new(Interner::default());
+    fail_point!("open.state");
     symbols::load(&lake.state, &stored.symbols, &interner)?;
     collect_orphans(job, &stored);
     let incarnation = Incarnation(catalog.begin_run(&job.name)?.incarnation);
+    // From here on there may be files that only a commit makes part of a table.
+    lock.mark(incarnation)?;
     let mut opened = Opened {
         catalog,
         store,
@@ -144,35 +154,27 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<Opene
         incarnation,
         interner,
         sources,
-        lock,
     };
     if opened.stored.tables.is_empty() {
         create_tables(job, &mut opened)?;
     } else {
         load_tables(job, &mut opened)?;
     }
-    Ok(opened)
+    Ok((opened, lock))
 }
 
-/// Deletes slabs that no commit refers to. What can't be deleted now is tried again by the next run.
+/// Deletes state files that the newest commit does not refer to: superseded ones and those of crashed runs.
+/// The folder is small, so every run does it; what can't be deleted now is tried again by the next one. The
+/// files of tables are the business of `sweep`.
 fn collect_orphans(job: &Job, stored: &Stored) {
     let Some(horizon) = SystemTime::now().checked_sub(ORPHAN_AGE_MIN) else { return };
     let live = stored.slabs.files();
-    if let Err(error) = state::collect_orphans(&job.lake.state, &live, u64::MAX, horizon) {
+    let dir = &job.lake.state;
+    if let Err(error) = state::collect_orphans(dir, &live, u64::MAX, horizon) {
         tracing::warn!(job = job.name, %error, "superseded state files stay behind");
     }
-}
-
-fn take_lock(job: &Job) -> anyhow::Result<File> {
-    let path = job.lake.state.join("lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&path);
-    let lock = lock.with_context(|| format!("cannot open lock file {}", path.display()))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(Refused::AtWork { job: job.name.clone(), lock: path.display().to_string() }.into())
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    if let Err(error) = symbols::collect_orphans(dir, &stored.symbols, horizon) {
+        tracing::warn!(job = job.name, %error, "superseded symbol files stay behind");
     }
 }
 
@@ -246,6 +248,7 @@ fn create_tables(job: &Job, opened: &mut Opened) -> anyhow::Result<()> {
         opened.loaded.push(loaded);
     }
     opened.store.sync_directories()?;
+    fail_point!("open.tables");
     let swap = JobSwap {
         job: job.name.clone(),
         incarnation: opened.incarnation.0,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use fail::fail_point;
 use timely::scheduling::SyncActivator;
 
 use super::RunOptions;
@@ -103,7 +104,6 @@ pub(super) fn run(
         worker.map_err(|error| anyhow!("a worker failed: {error}"))?;
     }
     progress.update(|state| state.ended = true);
-    drop(opened.lock);
     match failure.take() {
         Some(error) => Err(error),
         None => Ok(finished),
@@ -216,6 +216,7 @@ fn read(
         if matches!(poll, Poll::Idle) {
             continue;
         }
+        fail_point!("source.read");
         if polls.send(poll).is_err() || ended {
             break;
         }

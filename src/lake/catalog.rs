@@ -10,6 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fail::fail_point;
 use rusqlite::{
     Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
 };
@@ -167,7 +168,9 @@ impl Catalog {
             let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             tx.execute(BEGIN_RUN, params![job])?;
             let row = find_job(&tx, job)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+            fail_point!("open.begin");
             tx.commit()?;
+            fail_point!("open.begun");
             Ok(row)
         })();
         begun.map_err(|source| error_at(&path, action, source))
@@ -220,6 +223,7 @@ impl Catalog {
     pub fn commit(&mut self, swaps: &[Swap], job: &JobSwap) -> Result<(), CommitError> {
         self.transact(job, |tx, catalog| {
             for swap in swaps {
+                fail_point!("commit.table");
                 let row = params![swap.to, swap.from, catalog, swap.namespace, swap.table];
                 if tx.prepare_cached(SWAP_TABLE)?.execute(row)? != 1 {
                     let found = find_table(tx, catalog, &swap.namespace, &swap.table)?;
@@ -240,6 +244,7 @@ impl Catalog {
     ) -> Result<(), CommitError> {
         let action = format!("prepare commit {} of job {}", job.to_commit, job.job);
         let not_sent = |path: &Path, e| CommitError::from(error_at(path, action.clone(), e));
+        fail_point!("commit.begin");
         let tx = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -251,7 +256,7 @@ impl Catalog {
         match prepared {
             Err(e) => Err(not_sent(&self.path, e)),
             Ok(Some(refusal)) => Err(refusal.into_error(self.path.display().to_string(), job)),
-            Ok(None) => match tx.commit() {
+            Ok(None) => match commit(tx) {
                 Ok(()) => Ok(()),
                 Err(cause) => self.resolve(job, cause),
             },
@@ -317,11 +322,20 @@ impl Refusal {
     }
 }
 
+/// `COMMIT`. The failpoints lose its reply: in one case nothing was applied, in the other all was.
+fn commit(tx: Transaction<'_>) -> rusqlite::Result<()> {
+    fail_point!("commit.swap", |_| Err(rusqlite::Error::InvalidQuery));
+    tx.commit()?;
+    fail_point!("commit.reply", |_| Err(rusqlite::Error::InvalidQuery));
+    Ok(())
+}
+
 /// Moves the job's row first: a fenced instance learns that it is fenced, whatever else has moved.
 fn swap_job(tx: &Transaction<'_>, swap: &JobSwap) -> rusqlite::Result<Option<Refusal>> {
     let numbers = [swap.to_commit, swap.incarnation, swap.from_commit].map(u64::cast_signed);
     let [to, incarnation, from] = numbers;
     let row = params![to, swap.body, swap.job, incarnation, from];
+    fail_point!("commit.job");
     if tx.prepare_cached(SWAP_JOB)?.execute(row)? == 1 {
         return Ok(None);
     }
@@ -363,6 +377,7 @@ fn error_at(path: &Path, action: String, source: rusqlite::Error) -> CatalogErro
 /// Opens the file so that a commit, once reported, survives a power failure.
 fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, CatalogError> {
     let open = || {
+        fail_point!("catalog.open", |_| Err(rusqlite::Error::InvalidQuery));
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|e| cannot_open(&e))?;
         }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use fail::fail_point;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use iceberg::io::{
@@ -155,11 +156,13 @@ impl LocalWriter {
 impl FileWrite for LocalWriter {
     async fn write(&mut self, bytes: Bytes) -> iceberg::Result<()> {
         let Some(file) = &mut self.file else { return Err(self.closed()) };
+        fail_point!("avro.write");
         file.write_all(&bytes).map_err(|e| StorageError::new("write", &self.path, e).into())
     }
 
     async fn close(&mut self) -> iceberg::Result<()> {
         let Some(file) = self.file.take() else { return Err(self.closed()) };
+        fail_point!("avro.sync");
         file.sync_data().map_err(|e| StorageError::new("sync", &self.path, e).into())
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use fail::fail_point;
 use iceberg::spec::{Snapshot, SnapshotRef, TableMetadata};
 
 use super::manifests;
@@ -147,35 +148,56 @@ pub struct Orphans<'a> {
     pub older_than: SystemTime,
 }
 
-/// Deletes files that a crashed run left in the table's folders; returns their paths.
+/// What became of the orphans of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// The paths of those that were deleted, sorted.
+    pub deleted: Vec<String>,
+    /// How many stay since they are too young.
+    pub young: usize,
+}
+
+/// Deletes files that a crashed run left in the table's folders. `table` may be an older version of a table
+/// whose newer ones come from the incarnation `orphans.before_incarnation` alone.
 pub fn sweep_orphans(
     store: &Store,
     table: &LoadedTable,
     orphans: Orphans<'_>,
-) -> Result<Vec<String>, TableError> {
+) -> Result<Swept, TableError> {
     let root = PathBuf::from(normal_path(table.metadata.location()));
-    let mut candidates = Vec::new();
+    let mut files = Vec::new();
     for folder in ["data", "metadata"] {
-        candidates.extend(old_files(&root.join(folder), orphans)?);
+        files.extend(earlier_files(&root.join(folder), orphans)?);
     }
-    if candidates.is_empty() {
-        return Ok(candidates);
+    let mut swept = Swept::default();
+    if files.is_empty() {
+        return Ok(swept);
     }
     let referenced = referenced_files(store, table)?;
-    candidates.retain(|path| !referenced.contains(path));
-    for path in &candidates {
-        store.delete(path)?;
+    files.retain(|(path, _)| !referenced.contains(path));
+    for (path, modified) in files {
+        if modified < orphans.older_than {
+            fail_point!("orphan.delete");
+            store.delete(&path)?;
+            swept.deleted.push(path);
+        } else {
+            swept.young += 1;
+        }
     }
-    Ok(candidates)
+    swept.deleted.sort();
+    Ok(swept)
 }
 
-/// Files of this folder that may be orphans, by name and age.
-fn old_files(folder: &Path, orphans: Orphans<'_>) -> Result<Vec<String>, StorageError> {
+/// Files of this folder that may be orphans by their names, and when they were written.
+fn earlier_files(
+    folder: &Path,
+    orphans: Orphans<'_>,
+) -> Result<Vec<(String, SystemTime)>, StorageError> {
     let entries = match std::fs::read_dir(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(|e| StorageError::new("list", folder, e))?,
     };
-    let mut old = Vec::new();
+    let mut files = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|e| StorageError::new("list", folder, e))?;
         let name = entry.file_name();
@@ -183,14 +205,14 @@ fn old_files(folder: &Path, orphans: Orphans<'_>) -> Result<Vec<String>, Storage
         if incarnation.is_none_or(|found| found >= orphans.before_incarnation) {
             continue;
         }
-        let modified = entry.metadata().and_then(|m| m.modified());
-        if modified.map_err(|e| StorageError::new("look at", entry.path(), e))? < orphans.older_than
-        {
-            old.push(entry.path().display().to_string());
+        match entry.metadata().and_then(|m| m.modified()) {
+            Ok(modified) => files.push((entry.path().display().to_string(), modified)),
+            // It expired since the folder was listed.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(StorageError::new("look at", entry.path(), e)),
         }
     }
-    old.sort();
-    Ok(old)
+    Ok(files)
 }
 
 /// Every file that a retained snapshot or the metadata itself needs, as normal paths.

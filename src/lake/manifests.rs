@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use fail::fail_point;
 use futures::executor::block_on;
 use iceberg::spec::{
     DataFile, ManifestContentType, ManifestFile, ManifestStatus, ManifestWriterBuilder,
@@ -163,6 +164,7 @@ pub(crate) fn write(
     let spec = metadata.partition_spec_by_id(spec_id).ok_or_else(|| {
         Error::new(ErrorKind::DataInvalid, format!("there is no partition spec {spec_id}"))
     })?;
+    fail_point!("manifest.write");
     let output = store.io().new_output(path)?;
     let schema = Arc::clone(metadata.current_schema());
     let builder =

@@ -4,13 +4,15 @@
 //! data/{job}-{incarnation:08}-{commit:012}-{worker:03}-{uuid7}.parquet
 //! metadata/{job}-{incarnation:08}-{commit:012}-m{number:02}-{uuid7}.avro       a manifest
 //! metadata/snap-{snapshot id}-{job}-{incarnation:08}-{commit:012}-{uuid7}.avro  a manifest list
-//! metadata/{version:05}-{uuid}[.gz].metadata.json      first eight digits of the uuid: the incarnation
+//! metadata/{version:05}-{uuid}[.gz].metadata.json
 //! ```
 //!
-//! The last shape is fixed by the readers, which take the number in front for the version, so the
-//! incarnation stands in the uuid (version 8, whose bits are the maker's own).
+//! The last shape is fixed by the readers, which take the number in front for the version. So incarnation and
+//! job stand in the uuid (version 8, whose bits are the maker's own): its first eight digits are the
+//! incarnation, its last eight a hash of the job's name.
 
 use uuid::{Builder, Uuid, Version};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Who writes a file, and for which commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,7 @@ impl Origin {
         let mut bytes = *Uuid::new_v4().as_bytes();
         let incarnation = u32::try_from(self.incarnation).unwrap_or(u32::MAX);
         bytes[..4].copy_from_slice(&incarnation.to_be_bytes());
+        bytes[12..].copy_from_slice(&job_digits(&self.job));
         let id = Builder::from_bytes(bytes)
             .with_variant(uuid::Variant::RFC4122)
             .with_version(Version::Custom)
@@ -55,12 +58,18 @@ impl Origin {
     }
 }
 
+/// What the uuid of a metadata file says of the job.
+fn job_digits(job: &str) -> [u8; 4] {
+    (xxh3_64(job.as_bytes()) as u32).to_be_bytes()
+}
+
 /// The incarnation of `job` that wrote the file of this name; nothing where the name is not ours.
 pub fn incarnation_of(file_name: &str, job: &str) -> Option<u64> {
     if let Some(stem) = file_name.strip_suffix(".metadata.json") {
         let stem = stem.strip_suffix(".gz").unwrap_or(stem);
         let id = Uuid::parse_str(stem.split_once('-')?.1).ok()?;
-        let ours = id.get_version() == Some(Version::Custom);
+        let is_of_job = id.as_bytes().ends_with(&job_digits(job));
+        let ours = id.get_version() == Some(Version::Custom) && is_of_job;
         let head = id.as_bytes().first_chunk::<4>()?;
         return ours.then(|| u32::from_be_bytes(*head).into());
     }
@@ -130,6 +139,8 @@ mod tests {
     #[test]
     fn names_of_others_are_not_ours() {
         let other = origin("jobs").data_file("/w", 0);
+        assert_eq!(incarnation_of(name(&other), "job"), None);
+        let other = origin("jobs").metadata("/w", 3, false);
         assert_eq!(incarnation_of(name(&other), "job"), None);
         assert_eq!(incarnation_of("00000-0-af.parquet", "job"), None);
         let foreign = "00001-2cd22b57-5127-4198-92ba-e4e67c79821b.metadata.json";

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use fail::fail_point;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{BrotliLevel, Compression, Encoding, GzipLevel, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -204,6 +205,7 @@ impl DataFileWriter {
 
     /// Finishes the encoding and syncs the file; its directory waits for the barrier.
     pub fn finish(mut self) -> Result<WrittenFile, WriteError> {
+        fail_point!("data.finish");
         let footer = self.writer.finish().map_err(|source| self.layout.encode_error(source))?;
         let file = self.writer.inner_mut();
         let written = metrics::describe(&footer, &self.path, file.bytes(), self.partition);

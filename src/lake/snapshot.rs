@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use fail::fail_point;
 use futures::executor::block_on;
 use iceberg::spec::{
     DataFile, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter, Snapshot,
@@ -296,6 +297,7 @@ impl Producer<'_> {
         let path = self.change.origin.manifest_list(metadata.location(), id);
         self.written.push(path.clone());
         let parent = metadata.current_snapshot_id();
+        fail_point!("manifest_list.write");
         let written = block_on(async {
             let output = self.store.io().new_output(&path)?.writer().await?;
             let mut list = ManifestListWriter::v2(output, id, parent, sequence_number);

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use fail::fail_point;
 use iceberg::io::{FileIO, FileIOBuilder};
 use iceberg::{Error, ErrorKind};
 
@@ -84,6 +85,7 @@ impl Store {
     pub fn create(&self, path: &str) -> Result<NewFile, StorageError> {
         let path = Path::new(normal_path(path));
         let file = create_new(path, &self.directories)?;
+        fail_point!("file.write");
         Ok(NewFile { path: path.to_owned(), file, bytes: 0, finished: false })
     }
 
@@ -103,6 +105,7 @@ impl Store {
     /// Deletes a file and says whether it was there.
     pub fn delete(&self, path: &str) -> Result<bool, StorageError> {
         let path = normal_path(path);
+        fail_point!("file.delete");
         match fs::remove_file(path) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -113,6 +116,7 @@ impl Store {
     /// Makes every file written so far findable after a power failure.
     pub fn sync_directories(&self) -> Result<(), StorageError> {
         let waiting = std::mem::take(&mut *lock(&self.directories));
+        fail_point!("lake.sync");
         for directory in &waiting {
             let synced = File::open(directory).and_then(|d| d.sync_all());
             if let Err(e) = synced {
@@ -179,6 +183,7 @@ impl NewFile {
 
     /// Syncs the file; its directory waits for the barrier.
     pub fn finish(&mut self) -> Result<(), StorageError> {
+        fail_point!("file.sync");
         self.file.sync_data().map_err(|e| StorageError::new("sync", &self.path, e))?;
         self.finished = true;
         Ok(())
@@ -188,6 +193,7 @@ impl NewFile {
 /// Its errors are [`StorageError`]s.
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        fail_point!("data.write");
         let written = self
             .file
             .write(bytes)

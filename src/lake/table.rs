@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fail::fail_point;
 use futures::executor::block_on;
 use iceberg::spec::{FormatVersion, ManifestFile, ManifestList, Snapshot, TableMetadata};
 use iceberg::{Error, ErrorKind};
@@ -145,6 +146,7 @@ impl LoadedTable {
         let gzip = codec.suffix().map_err(&wrap)? == ".gz";
         let bytes = metadata_file::encode(metadata, gzip).map_err(&wrap)?;
         let location = origin.metadata(metadata.location(), version, gzip);
+        fail_point!("metadata.write");
         store.write_new(&location, &bytes)?;
         Ok(location)
     }

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fail::fail_point;
 use thiserror::Error;
 
 use super::cuts::{CutRow, cut_rows};
@@ -181,13 +182,16 @@ impl Committer {
             return Err(CommitterError::Order { got, expected });
         }
         let mut sorted = Sorted::new(parts.parts);
+        fail_point!("commit.cuts");
         let cuts_file = self.write_cuts(&cuts, &sorted.counts)?;
         sorted.added.entry(self.tables.cuts()).or_default().push(cuts_file);
+        fail_point!("commit.stage");
         let staged = self.stage(&sorted, &cuts)?;
         let stored = self.next_stored(&sorted, &cuts, &staged)?;
         self.store.sync_directories()?;
         state::sync_dir(&self.job.lake.state)?;
         self.swap(&staged, &stored)?;
+        fail_point!("commit.done");
         self.stored = stored;
         self.commit = expected;
         self.merger.start(&self.stored.slabs);

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::SystemTime;
 
+use fail::fail_point;
 use uuid::Uuid;
 
 use super::error::StateError;
@@ -47,6 +48,7 @@ pub(crate) fn incarnation_of(name: &str) -> Option<u64> {
 
 /// Makes the names in a folder durable; the files in it are synced when they are written.
 pub fn sync_dir(dir: &Path) -> Result<(), StateError> {
+    fail_point!("state.sync");
     File::open(dir)
         .and_then(|folder| folder.sync_all())
         .map_err(|source| StateError::io("sync the folder", dir, source))

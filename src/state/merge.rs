@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fail::fail_point;
+
 use super::blocks::BlockReader;
 use super::cursor::{Cursor, Merged};
 use super::error::StateError;
@@ -102,6 +104,7 @@ pub fn merge(
     let mut merged = Merged::new(cursors, layout.key)?;
     let mut writer = SlabWriter::create(dir, layout, &origin, options)?;
     let mut rows = 0_u64;
+    fail_point!("slab.merge");
     while let Some(row) = merged.next()? {
         if rows.is_multiple_of(STOP_ROWS) && stop.load(Ordering::Relaxed) {
             return Err(StateError::Stopped { collection: layout.collection.clone() });

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use fail::fail_point;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::codec::{Codec, Rows};
@@ -50,6 +51,7 @@ struct Chunk {
 impl Slab {
     /// Opens the file that `meta` describes and checks that it is that one.
     pub fn open(dir: &Path, layout: &Layout, meta: &SlabMeta) -> Result<Self, StateError> {
+        fail_point!("slab.open");
         let path = dir.join(&meta.file);
         let file = File::open(&path).map_err(|source| StateError::read(&path, source))?;
         let bytes = file.metadata().map_err(|source| StateError::read(&path, source))?.len();

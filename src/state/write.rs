@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use fail::fail_point;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -90,6 +91,7 @@ impl SlabWriter {
         let uuid = Uuid::new_v4();
         let name = slab_name(&layout.collection, origin, uuid);
         let path = dir.join(&name);
+        fail_point!("slab.create");
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -195,6 +197,7 @@ impl SlabWriter {
     }
 
     fn flush(&mut self) -> Result<(), StateError> {
+        fail_point!("slab.write");
         let written = self.file.write_all(&self.pending);
         written.map_err(|source| StateError::io("write the state file", &self.path, source))?;
         self.pending.clear();
@@ -205,6 +208,7 @@ impl SlabWriter {
     /// Writes what is missing, syncs, and describes the file. There must be a row.
     pub(crate) fn finish(mut self) -> Result<SlabMeta, StateError> {
         let (bytes, checksum) = self.write_tail()?;
+        fail_point!("slab.sync");
         let synced = self.file.sync_data();
         synced.map_err(|source| StateError::io("sync the state file", &self.path, source))?;
         self.finished = true;

@@ -1,10 +1,10 @@
 //! A job in a folder of its own: its topics on disk, its lake, and the real program to run it.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -107,6 +107,17 @@ impl Fixture {
     /// The catalog.
     pub fn catalog(&self) -> PathBuf {
         self.path("lake/catalog.db")
+    }
+}
+
+/// Makes every file below a folder look as if it was last written at `time`.
+pub fn set_times(folder: &Path, time: SystemTime) {
+    for path in files_of(folder) {
+        if path.is_dir() {
+            set_times(&path, time);
+        } else {
+            File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        }
     }
 }
 

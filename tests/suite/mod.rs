@@ -7,8 +7,10 @@ mod tables;
 
 mod cli;
 mod differential;
+mod faults;
 mod interop;
 mod kafka;
 mod oracle;
+mod orphans;
 mod restart;
 mod tidy;

@@ -1,6 +1,6 @@
 //! Tables as any reader sees them: the catalog's pointers, snapshots, manifests and Parquet files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,11 @@ use arrow_schema::DataType;
 use futures::executor::block_on;
 use iceberg::spec::{FormatVersion, Manifest, ManifestList, TableMetadata};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use tidewater::lake::maintain::referenced_files;
+use tidewater::lake::storage::Store;
+use tidewater::lake::table::LoadedTable;
+
+use super::fixture::files_of;
 
 /// A value in a row. Booleans, times (microseconds) and decimals (unscaled) are numbers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,9 +109,24 @@ impl Tables {
         self.catalog.query_row(sql, [&self.namespace, table], |row| row.get(0)).unwrap()
     }
 
+    /// The files that a table needs, and those in its folders that it doesn't.
+    pub fn needed_and_others(&self, table: &str) -> (HashSet<String>, HashSet<String>) {
+        let store = Store::local();
+        let location = self.location(table);
+        let loaded = LoadedTable::load(&store, &self.namespace, table, &location).unwrap();
+        let needed = referenced_files(&store, &loaded).unwrap();
+        let root = Path::new(plain(loaded.metadata.location()));
+        let folders = ["data", "metadata"].map(|folder| root.join(folder));
+        let folders = folders.iter().filter(|folder| folder.exists());
+        let files = folders.flat_map(|folder| files_of(folder));
+        let others = files.map(|file| file.display().to_string());
+        let others = others.filter(|file| !needed.contains(file)).collect();
+        (needed, others)
+    }
+
     /// The newest metadata of a table.
     pub fn metadata(&self, table: &str) -> TableMetadata {
-        let store = tidewater::lake::storage::Store::local();
+        let store = Store::local();
         block_on(TableMetadata::read_from(store.io(), self.location(table))).unwrap()
     }
 

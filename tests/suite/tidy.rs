@@ -206,6 +206,22 @@ fn unsafe_code_stands_in_one_module() {
 }
 
 #[test]
+fn every_failpoint_stands_in_the_list() {
+    let mut found = Vec::new();
+    for source in sources(&["src"]) {
+        for (_, line) in source.code() {
+            let names =
+                line.split("fail_point!(\"").skip(1).filter_map(|rest| rest.split('"').next());
+            found.extend(names.map(str::to_owned));
+        }
+    }
+    found.sort();
+    let mut listed = tidewater::faults::POINTS.map(|(name, _)| name);
+    listed.sort_unstable();
+    assert_eq!(found, listed, "the failpoints in the sources, and those in src/faults.rs");
+}
+
+#[test]
 fn nothing_is_left_open() {
     let macros = ["todo", "unimplemented"].map(|name| format!("{name}!("));
     let mut offences = Vec::new();

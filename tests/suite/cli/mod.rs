@@ -85,6 +85,40 @@ fn a_wrong_job_file_is_exit_code_2_and_the_place_is_named() {
 }
 
 #[test]
+fn a_file_that_was_meant_is_named() {
+    let fixture = small::fixture();
+    let (folder, file) = (fixture.path(""), fixture.path("job.toml"));
+    let job = file.display().to_string();
+    for wrong in [folder, fixture.path("jobs.toml")] {
+        let (code, _, stderr) = typed(&["run", wrong.to_str().unwrap()]);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert_says(&stderr, &["did you mean", &job]);
+    }
+}
+
+#[test]
+fn a_first_run_without_its_source_makes_nothing() {
+    let fixture = small::fixture();
+    std::fs::remove_dir_all(fixture.path("users")).unwrap();
+    let stderr = fixture.refused(1, &[]);
+    assert_says(&stderr, &["users"]);
+    assert!(!fixture.path("lake").exists());
+}
+
+#[test]
+fn data_are_not_generated_over_other_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let generate = ["generate", "--out", out, "--events", "100"];
+    assert_eq!(typed(&generate).0, Some(0));
+    let (code, _, stderr) = typed(&generate);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert_says(&stderr, &["--append", out]);
+    let (code, _, stderr) = typed(&["generate", "--out", "/nowhere/at/all", "--append"]);
+    assert_eq!(code, Some(2), "{stderr}");
+}
+
+#[test]
 fn the_report_is_one_json_object() {
     let fixture = small::fixture();
     let report = fixture.report(&["--workers", "2"]);

@@ -81,6 +81,13 @@ impl History {
         History { users, partitions, filling: 20_000, sizes: vec![1500], ..History::new(random) }
     }
 
+    /// A history of short appends to a few partitions.
+    pub fn short(random: &mut Random) -> Self {
+        let (users, partitions, user_partitions) = (8, 3, 2);
+        let (filling, sizes) = (0, vec![12, 25]);
+        History { users, partitions, user_partitions, filling, sizes, ..History::new(random) }
+    }
+
     /// Appends what comes before the next run.
     pub fn append(&mut self, fixture: &Fixture) {
         for (partition, rest) in std::mem::take(&mut self.begun) {

@@ -1,0 +1,67 @@
+//! The lock of a job: one run at a time in a state folder, and a mark that tells the next run of a crash.
+//!
+//! The file `lock` in the state folder is locked by the operating system as long as the run lives. It holds
+//! the incarnation of that run, and is emptied when the run ends well. So a run that takes the lock and finds
+//! something in the file knows that an earlier run did not end well, and that files of it may lie about. The
+//! mark is not synced: after a power failure it may be gone, and then files stay behind that do no harm.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use rustix::fs::{FlockOperation, flock};
+
+use super::open::Refused;
+use crate::job::Job;
+use crate::model::Incarnation;
+
+/// The lock, held until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    path: PathBuf,
+    marked: bool,
+}
+
+impl Lock {
+    /// Takes the lock of `job`, or says who has it.
+    pub(super) fn take(job: &Job) -> anyhow::Result<Self> {
+        let path = job.lake.state.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.with_context(|| format!("cannot open lock file {}", path.display()))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let (job, lock) = (job.name.clone(), path.display().to_string());
+                return Err(Refused::AtWork { job, lock }.into());
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
+        let metadata = file.metadata();
+        let metadata = metadata.with_context(|| format!("cannot look at {}", path.display()))?;
+        Ok(Lock { file, marked: metadata.len() > 0, path })
+    }
+
+    /// Whether a run before this one did not end well.
+    pub(super) fn tells_of_crash(&self) -> bool {
+        self.marked
+    }
+
+    /// Says that the run `incarnation` is at work. An earlier mark is written over, never taken away.
+    pub(super) fn mark(&self, incarnation: Incarnation) -> anyhow::Result<()> {
+        let mark = format!("{incarnation}\n");
+        let marked = self.file.write_all_at(mark.as_bytes(), 0);
+        marked.with_context(|| format!("cannot write lock file {}", self.path.display()))
+    }
+
+    /// The run has ended well. The mark goes if nothing is left of earlier runs that did not.
+    pub(super) fn release(self, nothing_left: bool) {
+        if nothing_left && let Err(error) = self.file.set_len(0) {
+            let lock = self.path.display();
+            tracing::warn!(%lock, %error, "not emptied: the next run looks for files to delete");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The sweep: what a run that crashed has left in the folders of the tables is deleted beside a later run.
+//!
+//! A crash leaves files that no table refers to. They do no harm but for the space that they take. The mark
+//! in the lock file tells the next run of the crash; that run lists the folders of all tables, on a thread of
+//! its own, and deletes each file that is of an older incarnation of this job, that no snapshot needs, and
+//! that is older than [`ORPHAN_AGE_MIN`]. If some are too young the mark stays and a later run sweeps again.
+//! A run that finds no mark lists nothing.
+//!
+//! Invariant: a sweep never fails a run and never delays a commit.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::open::Opened;
+use crate::job::Job;
+use crate::lake::maintain::{Orphans, sweep_orphans};
+use crate::lake::storage::Store;
+use crate::lake::table::{LoadedTable, TableError};
+
+/// A file that nothing refers to may be deleted when it is this old: a margin, in case that someone still has
+/// to do with it.
+pub(super) const ORPHAN_AGE_MIN: Duration = Duration::from_secs(3600);
+/// A run that is done waits so long for its sweep, and then leaves the rest to the next one.
+const END_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// A sweep under way.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    nothing_left: Receiver<bool>,
+}
+
+impl Sweep {
+    /// Starts to sweep the tables of `opened`, as they are at its start.
+    pub(super) fn start(job: &Arc<Job>, opened: &Opened) -> Self {
+        let (result, nothing_left) = bounded(1);
+        let (job, store, tables) = (Arc::clone(job), opened.store.clone(), opened.loaded.clone());
+        let incarnation = opened.incarnation.0;
+        let thread = std::thread::Builder::new().name("sweep".to_owned()).spawn(move || {
+            let nothing_left = sweep_all(&job, incarnation, &store, &tables);
+            result.send(nothing_left.unwrap_or_else(|error| {
+                tracing::warn!(job = job.name, %error, "files of a crashed run stay behind");
+                false
+            }))
+        });
+        if let Err(error) = thread {
+            tracing::warn!(%error, "files of a crashed run stay behind: no thread can be started");
+        }
+        Sweep { nothing_left }
+    }
+
+    /// Whether all is deleted that crashed runs have left; false if that is not known in time.
+    pub(super) fn end(self) -> bool {
+        self.nothing_left.recv_timeout(END_WAIT_MAX).unwrap_or(false)
+    }
+}
+
+/// Sweeps every table; false if a file is too young.
+fn sweep_all(
+    job: &Job,
+    incarnation: u64,
+    store: &Store,
+    tables: &[LoadedTable],
+) -> Result<bool, TableError> {
+    let Some(older_than) = SystemTime::now().checked_sub(ORPHAN_AGE_MIN) else { return Ok(false) };
+    let orphans = Orphans { job: &job.name, before_incarnation: incarnation, older_than };
+    let mut nothing_left = true;
+    for table in tables {
+        let swept = sweep_orphans(store, table, orphans)?;
+        nothing_left &= swept.young == 0;
+        if !swept.deleted.is_empty() {
+            let (table, files) = (table.full_name(), swept.deleted.len());
+            tracing::info!(table, files, "deleted what a crashed run had left");
+        }
+    }
+    Ok(nothing_left)
+}
