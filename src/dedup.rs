@@ -161,6 +161,7 @@ impl State {
     fn write(&mut self, open: Option<Epoch>) {
         let Some((commit, capability)) = self.commits.take_complete(open) else { return };
         let counts = self.counts.remove(&commit).unwrap_or_default();
+        self.context.tell_reads(commit, "ids", self.ids.stats());
         let fresh = self.ids.take_fresh();
         let context = Arc::clone(&self.context);
         self.writing.insert(commit, capability);

@@ -315,6 +315,7 @@ impl State {
                 "keys of the dimension stand in several partitions; the greatest (partition, offset) holds"
             );
         }
+        self.context.tell_reads(commit, "users", self.hydration.stats());
         let fresh = self.take_fresh();
         let context = Arc::clone(&self.context);
         self.context.lane.submit(&self.mailbox, move || {

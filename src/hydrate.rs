@@ -11,7 +11,7 @@ use crate::enrich::Tables;
 use crate::ids;
 use crate::job::{FactLayout, Job};
 use crate::model::{DimensionChange, Fact};
-use crate::state::{Layout, Reader, SlabMeta, StateError};
+use crate::state::{Layout, ReadStats, Reader, SlabMeta, StateError};
 use crate::users::{self, UserIndex};
 use crate::worker::WorkerContext;
 
@@ -58,6 +58,12 @@ impl Hydration {
                 .collect(),
             funnels: job.funnels.iter().map(|spec| open(steps_layout(&spec.name))).collect(),
         }
+    }
+
+    /// What reading has cost since the slabs were opened.
+    pub fn stats(&self) -> ReadStats {
+        let readers = self.aggregates.iter().chain(&self.funnels);
+        readers.fold(self.dimension.stats(), |sum, reader| sum + reader.stats())
     }
 
     /// Brings in what `facts` and `changes` of one epoch need.

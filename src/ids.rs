@@ -12,7 +12,7 @@ use hashbrown::hash_table::Entry;
 
 use crate::model::{Commit, Fact};
 use crate::sink::Finished;
-use crate::state::{Layout, Reader, SlabMeta, SlabRows};
+use crate::state::{Layout, ReadStats, Reader, SlabMeta, SlabRows};
 use crate::worker::WorkerContext;
 
 /// Name of the collection in the state manifest.
@@ -193,6 +193,11 @@ impl IdSet {
     /// True if the content of a copy is another than that of the winner.
     pub fn conflicts(&self, copy: &Fact) -> bool {
         self.find(copy).is_some_and(|id| id.content != copy.content)
+    }
+
+    /// What reading slabs has cost since they were opened.
+    pub fn stats(&self) -> ReadStats {
+        self.older.stats()
     }
 
     /// The new ids since the last call.

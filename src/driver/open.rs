@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
 use fail::fail_point;
@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::RunOptions;
 use super::lock::Lock;
 use super::sweep::ORPHAN_AGE_MIN;
+use crate::clock::file_time;
 use crate::job::{Job, SourceSpec, differences};
 use crate::lake::catalog::{Catalog, JobSwap, NewTable};
 use crate::lake::names::Origin;
@@ -167,7 +168,7 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Open
 /// The folder is small, so every run does it; what can't be deleted now is tried again by the next one. The
 /// files of tables are the business of `sweep`.
 fn collect_orphans(job: &Job, stored: &Stored) {
-    let Some(horizon) = SystemTime::now().checked_sub(ORPHAN_AGE_MIN) else { return };
+    let Some(horizon) = file_time().checked_sub(ORPHAN_AGE_MIN) else { return };
     let live = stored.slabs.files();
     let dir = &job.lake.state;
     if let Err(error) = state::collect_orphans(dir, &live, u64::MAX, horizon) {

@@ -9,11 +9,12 @@
 //! Invariant: a sweep never fails a run and never delays a commit.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 
 use super::open::Opened;
+use crate::clock::file_time;
 use crate::job::Job;
 use crate::lake::maintain::{Orphans, sweep_orphans};
 use crate::lake::storage::Store;
@@ -63,7 +64,7 @@ fn sweep_all(
     store: &Store,
     tables: &[LoadedTable],
 ) -> Result<bool, TableError> {
-    let Some(older_than) = SystemTime::now().checked_sub(ORPHAN_AGE_MIN) else { return Ok(false) };
+    let Some(older_than) = file_time().checked_sub(ORPHAN_AGE_MIN) else { return Ok(false) };
     let orphans = Orphans { job: &job.name, before_incarnation: incarnation, older_than };
     let mut nothing_left = true;
     for table in tables {

@@ -72,11 +72,16 @@ pub fn run(
             if let Some(rate) = rate {
                 target.portion()?;
                 let due = Duration::from_secs_f64(written as f64 / rate as f64);
-                thread::sleep(due.saturating_sub(started.elapsed()));
+                rest(due.saturating_sub(started.elapsed()));
             }
         }
     }
     target.flush()?;
     progress(written);
     Ok(())
+}
+
+#[allow(clippy::disallowed_methods, reason = "a rate is time that is waited")]
+fn rest(time: Duration) {
+    thread::sleep(time);
 }

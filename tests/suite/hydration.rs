@@ -1,0 +1,72 @@
+//! State is read on demand: a run over a small change reads the blocks that hold what it touches, and no others.
+
+use std::path::Path;
+
+use super::fixture::{Fixture, output_of};
+use super::small;
+
+const USERS: usize = 4_000;
+const EVENTS: usize = 40_000;
+/// Bytes of a block of a slab.
+const BLOCK_BYTES: u64 = 16 << 10;
+
+/// Many users with ten events each, in a lake.
+fn history() -> Fixture {
+    let fixture = Fixture::new(&small::job("small"));
+    let users: String = (0..USERS).map(|user| small::user(user, "north")).collect();
+    let events: String = (0..EVENTS).map(|number| event(number, number % USERS)).collect();
+    fixture.append("users", 0, users);
+    fixture.append("events", 0, events);
+    fixture.report(&[]);
+    fixture
+}
+
+/// Every event of a user is in a window of its own.
+fn event(number: usize, user: usize) -> String {
+    let (day, hour) = (1 + number / USERS % 28, number % 24);
+    format!(
+        "{{\"id\":\"e{number}\",\"user\":\"u{user}\",\"ts\":\"2026-01-{day:02}T{hour:02}:00:00Z\",\
+         \"step\":\"view\",\"amount\":1}}\n"
+    )
+}
+
+/// Runs the job and adds up the blocks that the workers say they read.
+fn blocks_read(fixture: &Fixture, workers: &str) -> u64 {
+    let mut command = fixture.command(&["--workers", workers]);
+    command.env("TIDEWATER_LOG", "tidewater=debug");
+    let output = output_of(command);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let told: Vec<&str> = stderr.lines().filter(|line| line.contains("state read")).collect();
+    assert!(!told.is_empty(), "{stderr}");
+    let blocks = told.iter().filter_map(|line| {
+        let (_, rest) = line.split_once("blocks=")?;
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    blocks.sum()
+}
+
+/// Blocks of all slabs.
+fn blocks_stored(state: &Path) -> u64 {
+    let files = std::fs::read_dir(state).unwrap().map(|file| file.unwrap());
+    let slabs = files.filter(|file| file.path().extension().is_some_and(|kind| kind == "slab"));
+    slabs.map(|slab| slab.metadata().unwrap().len() / BLOCK_BYTES).sum()
+}
+
+#[test]
+fn a_small_change_reads_the_blocks_of_what_it_touches() {
+    let fixture = history();
+    let stored = blocks_stored(&fixture.path(small::STATE));
+    assert!(stored > 150, "{stored} blocks say nothing");
+    // Of the user's row, version and steps, and one that a filter of ids let through by mistake.
+    fixture.append("events", 0, event(EVENTS, 77));
+    let one_event = blocks_read(&fixture, "1");
+    assert!((1..=5).contains(&one_event), "one event reads {one_event} of {stored} blocks");
+    // All rows of the user lie side by side: a block or two of each slab.
+    fixture.append("users", 0, small::user(78, "south"));
+    let one_move = blocks_read(&fixture, "2");
+    assert!((1..=8).contains(&one_move), "one move reads {one_move} of {stored} blocks");
+    fixture.append("events", 0, event(EVENTS + 1, USERS + 1));
+    let stranger = blocks_read(&fixture, "2");
+    assert!(stranger <= 2, "a user without history reads {stranger} of {stored} blocks");
+}
