@@ -1,4 +1,5 @@
-//! State is read on demand: a run over a small change reads the blocks that hold what it touches, and no others.
+//! State is read on demand: a run over a small change reads the blocks that hold what it touches, and no
+//! others.
 
 use std::path::Path;
 
@@ -58,15 +59,16 @@ fn a_small_change_reads_the_blocks_of_what_it_touches() {
     let fixture = history();
     let stored = blocks_stored(&fixture.path(small::STATE));
     assert!(stored > 150, "{stored} blocks say nothing");
-    // Of the user's row, version and steps, and one that a filter of ids let through by mistake.
+    // A block of each slab that may hold the id, or the user's row, version or steps. (Reading a block costs
+    // less than reading the filter of a thousand blocks, which comes into play with more look-ups.)
     fixture.append("events", 0, event(EVENTS, 77));
     let one_event = blocks_read(&fixture, "1");
-    assert!((1..=5).contains(&one_event), "one event reads {one_event} of {stored} blocks");
-    // All rows of the user lie side by side: a block or two of each slab.
+    assert!((1..=8).contains(&one_event), "one event reads {one_event} of {stored} blocks");
+    // All rows of a user lie side by side: a block or two of each slab.
     fixture.append("users", 0, small::user(78, "south"));
     let one_move = blocks_read(&fixture, "2");
-    assert!((1..=8).contains(&one_move), "one move reads {one_move} of {stored} blocks");
+    assert!((1..=12).contains(&one_move), "one move reads {one_move} of {stored} blocks");
     fixture.append("events", 0, event(EVENTS + 1, USERS + 1));
     let stranger = blocks_read(&fixture, "2");
-    assert!(stranger <= 2, "a user without history reads {stranger} of {stored} blocks");
+    assert!(stranger <= 8, "a user without history reads {stranger} of {stored} blocks");
 }

@@ -8,6 +8,7 @@ mod tables;
 mod cli;
 mod differential;
 mod faults;
+mod horizon;
 mod hydration;
 mod interop;
 mod kafka;
