@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub connect_timeout: u64,
     /// Records of an epoch, the unit of work inside a commit; a batch that a source read is not cut
-    #[arg(long, value_name = "RECORDS", default_value_t = 50_000, value_parser = positive())]
+    #[arg(long, value_name = "RECORDS", default_value_t = 25_000, value_parser = positive())]
     pub step_records: u64,
     /// Records after which a commit closes, whatever commit_interval says; a batch is not cut here either
     #[arg(long, value_name = "RECORDS", default_value_t = 4_000_000)]
