@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
-use crate::driver::{self, Controls, Report, RunOptions, State};
+use crate::driver::{self, COMMIT_RECORDS, Controls, Report, RunOptions, STEP_RECORDS, State};
 use crate::job;
 use crate::model::Commit;
 
@@ -43,10 +43,10 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub connect_timeout: u64,
     /// Records of an epoch, the unit of work inside a commit; a batch that a source read is not cut
-    #[arg(long, value_name = "RECORDS", default_value_t = 25_000, value_parser = positive())]
+    #[arg(long, value_name = "RECORDS", default_value_t = STEP_RECORDS, value_parser = positive())]
     pub step_records: u64,
     /// Records after which a commit closes, whatever commit_interval says; a batch is not cut here either
-    #[arg(long, value_name = "RECORDS", default_value_t = 4_000_000)]
+    #[arg(long, value_name = "RECORDS", default_value_t = COMMIT_RECORDS)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub commit_records: u64,
     /// Memory for event ids; beyond it they are looked up on disk

@@ -49,6 +49,12 @@ pub struct RunOptions {
     pub users_bytes_max: usize,
 }
 
+/// Records of an epoch, unless asked for otherwise. A few epochs are in memory at once, with all that is made
+/// of their records; smaller ones cost more rounds between the workers.
+pub const STEP_RECORDS: u64 = 25_000;
+/// Records of a commit, unless asked for otherwise.
+pub const COMMIT_RECORDS: u64 = 4_000_000;
+
 impl Default for RunOptions {
     fn default() -> Self {
         RunOptions {
@@ -57,8 +63,8 @@ impl Default for RunOptions {
             accept_loss: false,
             connect_timeout: Duration::from_secs(30),
             busy_timeout: Duration::from_secs(10),
-            step_records: 100_000,
-            commit_records: 4_000_000,
+            step_records: STEP_RECORDS,
+            commit_records: COMMIT_RECORDS,
             dedup_bytes_max: 2 << 30,
             users_bytes_max: 2 << 30,
         }
