@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fail::fail_point;
-use rusqlite::{
-    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+pub use super::catalog_error::{CatalogError, CommitError};
+use super::catalog_error::{Refusal, cannot_open, error_at};
 
 /// The tables of the catalog, ours last.
 const DDL: &str = "
@@ -47,59 +48,6 @@ const INSERT_TABLE: &str = "INSERT INTO iceberg_tables (catalog_name, table_name
   metadata_location, previous_metadata_location, iceberg_type) VALUES (?1, ?2, ?3, ?4, NULL, 'TABLE')";
 const INSERT_NAMESPACE: &str = "INSERT OR IGNORE INTO iceberg_namespace_properties
   (catalog_name, namespace, property_key, property_value) VALUES (?1, ?2, 'exists', 'true')";
-
-/// SQLite failed at something other than a commit.
-#[derive(Debug, thiserror::Error)]
-#[error("catalog {catalog}: cannot {action}: {source}{}", way_out(.source))]
-pub struct CatalogError {
-    pub catalog: String,
-    pub action: String,
-    pub source: rusqlite::Error,
-}
-
-/// What a person can do about this error, as the tail of a message.
-fn way_out(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "; another program keeps it locked: let it finish, then run again"
-        }
-        Some(ErrorCode::DiskFull) => "; free space there and run again: the last commit is intact",
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            "; check the owner and the mode of the file and of its directory"
-        }
-        Some(ErrorCode::NotADatabase) => "; the path names a file of another kind",
-        Some(ErrorCode::DatabaseCorrupt) => "; the file is damaged: restore it from a copy",
-        _ => "",
-    }
-}
-
-/// Why a commit did not happen, by what is known of it.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    #[error(
-        "catalog {catalog}: table {table} was changed by another program: expected {expected}, \
-         found {}", .found.as_deref().unwrap_or("no such table")
-    )]
-    TableChanged { catalog: String, table: String, expected: String, found: Option<String> },
-    #[error(
-        "catalog {catalog}: job {job} was taken over: this is incarnation {ours}, the current one is \
-         {}", .found.map_or("gone".to_owned(), |i| i.to_string())
-    )]
-    Fenced { catalog: String, job: String, ours: u64, found: Option<u64> },
-    #[error("catalog {catalog}: job {job} stands at commit {found}, not at {expected}")]
-    CommitMoved { catalog: String, job: String, expected: u64, found: u64 },
-    #[error("catalog {catalog}: tables {tables} exist already; give the job another namespace")]
-    Exists { catalog: String, tables: String },
-    /// Nothing was applied.
-    #[error(transparent)]
-    NotSent(#[from] CatalogError),
-    /// `COMMIT` failed and so did finding out what became of it. Staged files must stay.
-    #[error(
-        "catalog {catalog}: it is not known whether commit {commit} of job {job} happened: {cause}; \
-         the next run finds out by itself"
-    )]
-    Unknown { catalog: String, job: String, commit: u64, cause: String },
-}
 
 /// A job as the catalog knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -296,32 +244,6 @@ impl Catalog {
     }
 }
 
-/// A fact that was not as the commit expects it.
-enum Refusal {
-    TableChanged { table: String, expected: String, found: Option<String> },
-    Exists { tables: String },
-    Fenced { found: Option<u64> },
-    CommitMoved { found: u64 },
-}
-
-impl Refusal {
-    fn into_error(self, catalog: String, swap: &JobSwap) -> CommitError {
-        let job = swap.job.clone();
-        match self {
-            Refusal::TableChanged { table, expected, found } => {
-                CommitError::TableChanged { catalog, table, expected, found }
-            }
-            Refusal::Exists { tables } => CommitError::Exists { catalog, tables },
-            Refusal::Fenced { found } => {
-                CommitError::Fenced { catalog, job, ours: swap.incarnation, found }
-            }
-            Refusal::CommitMoved { found } => {
-                CommitError::CommitMoved { catalog, job, expected: swap.from_commit, found }
-            }
-        }
-    }
-}
-
 /// `COMMIT`. The failpoints lose its reply: in one case nothing was applied, in the other all was.
 fn commit(tx: Transaction<'_>) -> rusqlite::Result<()> {
     fail_point!("commit.swap", |_| Err(rusqlite::Error::InvalidQuery));
@@ -370,10 +292,6 @@ fn find_table(
     statement.query_row(params![catalog, namespace, table], |row| row.get(0)).optional()
 }
 
-fn error_at(path: &Path, action: String, source: rusqlite::Error) -> CatalogError {
-    CatalogError { catalog: path.display().to_string(), action, source }
-}
-
 /// Opens the file so that a commit, once reported, survives a power failure.
 fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, CatalogError> {
     let open = || {
@@ -390,11 +308,6 @@ fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, CatalogErr
         Ok(connection)
     };
     open().map_err(|e| error_at(path, "open it".to_owned(), e))
-}
-
-fn cannot_open(error: &std::io::Error) -> rusqlite::Error {
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
-    rusqlite::Error::SqliteFailure(code, Some(error.to_string()))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@
 //! 4. A commit never rebases: it applies to the very version it was staged on, or not at all.
 
 pub mod catalog;
+mod catalog_error;
 pub mod data_file;
 mod local_io;
 pub mod maintain;
