@@ -24,6 +24,7 @@ pub const KEY: usize = 3;
 const COUNT: usize = 3;
 /// The first word of the sums: for each one its value (two words if wide) and its number of values.
 const SUMS: usize = 4;
+
 /// The rows of one aggregate on one worker.
 #[derive(Debug)]
 pub struct Aggregate {
@@ -48,7 +49,7 @@ pub struct Place {
     first: bool,
 }
 
-/// The place of an event in an aggregate.
+/// What the events of a row have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowKey {
     /// Hash of the user.
@@ -114,7 +115,7 @@ impl Aggregate {
         }
     }
 
-    /// The place of `fact`.
+    /// The key of the row that counts `fact`.
     pub fn key(&self, fact: &Fact) -> RowKey {
         RowKey::of(fact, self.window_us, &self.layout)
     }

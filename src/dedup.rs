@@ -40,7 +40,6 @@ pub fn dedup<'s>(
     context: &Arc<WorkerContext>,
 ) -> Deduplicated<'s> {
     let scope = facts.scope();
-    let peers = scope.peers();
     let mut builder = OperatorBuilder::new("dedup::admit".to_owned(), scope);
     let by_id = Exchange::new(|parcel: &Parcel<Fact>| parcel.to);
     let mut input = builder.new_input(facts, by_id);
@@ -49,7 +48,7 @@ pub fn dedup<'s>(
     let (mut admitted, mut finished) =
         (OutputBuilder::from(admitted), OutputBuilder::from(finished));
     let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
-    let mut state = State::new(Arc::clone(context), peers, Mailbox::new(wake));
+    let mut state = State::new(Arc::clone(context), Mailbox::new(wake));
     builder.build(move |capabilities| {
         drop(capabilities);
         move |frontiers| {
@@ -69,7 +68,6 @@ pub fn dedup<'s>(
 
 struct State {
     context: Arc<WorkerContext>,
-    peers: usize,
     ids: IdSet,
     stash: Stash<Vec<Vec<Fact>>>,
     commits: CommitHold,
@@ -81,13 +79,8 @@ struct State {
 }
 
 impl State {
-    fn new(
-        context: Arc<WorkerContext>,
-        peers: usize,
-        mailbox: Mailbox<(Commit, Vec<Finished>)>,
-    ) -> Self {
+    fn new(context: Arc<WorkerContext>, mailbox: Mailbox<(Commit, Vec<Finished>)>) -> Self {
         State {
-            peers,
             ids: IdSet::new(&context),
             context,
             stash: Stash::new(),
@@ -139,14 +132,15 @@ impl State {
             self.ids.replace(facts[winner]);
         }
         let counts = self.counts.entry(commit).or_default();
-        let mut admitted = Parcels::new(self.peers, facts.len());
+        let workers = self.context.workers;
+        let mut admitted = Parcels::new(workers, facts.len());
         let mut verdicts = first.iter();
         for run in facts.chunk_by(|a, b| a.partition == b.partition) {
             let counts = counts.entry((Role::Events, run[0].partition)).or_default();
             for (fact, first) in run.iter().zip(&mut verdicts) {
                 if *first {
                     self.ids.remember(fact);
-                    admitted.push(owner(fact.user, self.peers), **fact);
+                    admitted.push(owner(fact.user, workers), **fact);
                     counts.events += 1;
                 } else {
                     counts.duplicates += 1;
@@ -200,11 +194,11 @@ impl State {
 /// a loser that comes before it in the log. Returns the new winners.
 fn settle(facts: &[&Fact], first: &mut [bool]) -> Vec<usize> {
     let losers: Vec<usize> = (0..facts.len()).filter(|index| !first[*index]).collect();
-    let mut winner_of: HashMap<[u64; 2], Option<usize>> =
-        losers.iter().map(|loser| (facts[*loser].id, None)).collect();
-    if winner_of.is_empty() {
+    if losers.is_empty() {
         return Vec::new();
     }
+    let mut winner_of: HashMap<[u64; 2], Option<usize>> =
+        losers.iter().map(|loser| (facts[*loser].id, None)).collect();
     for (index, fact) in facts.iter().enumerate().filter(|(index, _)| first[*index]) {
         if let Some(winner) = winner_of.get_mut(&fact.id) {
             *winner = Some(index);

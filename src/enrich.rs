@@ -54,11 +54,11 @@ pub fn enrich<'s>(
     context: &Arc<WorkerContext>,
 ) -> Enriched<'s> {
     let scope = facts.scope();
-    let peers = scope.peers();
+    let workers = context.workers;
     let mut builder = OperatorBuilder::new("enrich::users".to_owned(), scope);
     let by_user = Exchange::new(|parcel: &Parcel<Fact>| parcel.to);
     let mut facts = builder.new_input(facts, by_user);
-    let by_user = Exchange::new(move |change: &DimensionChange| owner(change.user, peers));
+    let by_user = Exchange::new(move |change: &DimensionChange| owner(change.user, workers));
     let mut versions = builder.new_input(versions, by_user);
     let (verdicts, verdicts_stream) = builder.new_output();
     let (changes, changes_stream) = builder.new_output();
@@ -67,7 +67,7 @@ pub fn enrich<'s>(
     let mut changes = OutputBuilder::from(changes);
     let mut finished = OutputBuilder::from(finished);
     let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
-    let mut state = State::new(Arc::clone(context), peers, Mailbox::new(wake));
+    let mut state = State::new(Arc::clone(context), Mailbox::new(wake));
     builder.build(move |capabilities| {
         drop(capabilities);
         move |frontiers| {
@@ -146,7 +146,6 @@ type Waiting = (Vec<Vec<Fact>>, Vec<DimensionChange>);
 
 struct State {
     context: Arc<WorkerContext>,
-    peers: usize,
     tables: Tables,
     hydration: Hydration,
     groups: DimensionGroups,
@@ -162,14 +161,9 @@ struct State {
 }
 
 impl State {
-    fn new(
-        context: Arc<WorkerContext>,
-        peers: usize,
-        mailbox: Mailbox<(Commit, Vec<Finished>)>,
-    ) -> Self {
+    fn new(context: Arc<WorkerContext>, mailbox: Mailbox<(Commit, Vec<Finished>)>) -> Self {
         let tables = Tables::new(&context);
         State {
-            peers,
             hydration: Hydration::open(&context, &tables, &[]),
             tables,
             groups: DimensionGroups::new(&context),
@@ -291,9 +285,9 @@ impl State {
             }
         }
         if !self.context.job.lake.events {
-            return Parcels::new(self.peers, 0);
+            return Parcels::new(self.context.workers, 0);
         }
-        let mut verdicts = Parcels::new(self.peers, columns.len());
+        let mut verdicts = Parcels::new(self.context.workers, columns.len());
         for (fact, columns) in facts().zip(columns) {
             let verdict = Verdict { batch: fact.batch, row: fact.row, columns };
             verdicts.push(fact.worker.into(), verdict);

@@ -72,7 +72,7 @@ pub fn ingest<'s>(
     let address = builder.operator_info().address;
     let wake = scope.worker().sync_activator_for(address.to_vec());
     let again = scope.activator_for(address);
-    let mut state = State::new(Arc::clone(context), feed, scope.peers());
+    let mut state = State::new(Arc::clone(context), feed);
     builder.build(move |mut held| {
         held.iter_mut().for_each(|held| held.downgrade(&state.open));
         move |_frontiers| {
@@ -176,7 +176,6 @@ enum Step {
 struct State {
     context: Arc<WorkerContext>,
     feed: Receiver<Feed>,
-    peers: usize,
     events: EventDecoder,
     dimension: Option<DimensionDecoder>,
     topics: BTreeMap<Role, String>,
@@ -186,7 +185,7 @@ struct State {
 }
 
 impl State {
-    fn new(context: Arc<WorkerContext>, feed: Receiver<Feed>, peers: usize) -> Self {
+    fn new(context: Arc<WorkerContext>, feed: Receiver<Feed>) -> Self {
         let job = &context.job;
         let interner = || Arc::clone(&context.interner);
         let worker = context.worker as u16;
@@ -205,7 +204,7 @@ impl State {
         });
         let open = context.start.next().first_epoch();
         let (batches, counts) = (0, BTreeMap::new());
-        State { context, feed, peers, events, dimension, topics, batches, open, counts }
+        State { context, feed, events, dimension, topics, batches, open, counts }
     }
 
     fn next(&mut self) -> Step {
@@ -230,9 +229,9 @@ impl State {
             (Role::Events, _) => {
                 let number = self.batches;
                 self.batches += 1;
-                let peers = self.peers;
-                let mut facts = Parcels::new(peers, batch.records.len());
-                let give = |fact: Fact| facts.push(owner(fact.id[0], peers), fact);
+                let workers = self.context.workers;
+                let mut facts = Parcels::new(workers, batch.records.len());
+                let give = |fact: Fact| facts.push(owner(fact.id[0], workers), fact);
                 let rows = self.events.decode(batch, number, give, &mut letters);
                 decoded.facts = Some(facts);
                 decoded.payload = rows.map(|rows| Payload { batch: number, rows });

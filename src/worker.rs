@@ -19,6 +19,8 @@ use crate::state::{self, Layout, ReadStats, Reader, SlabMeta, SlabRows, WriteOpt
 pub struct WorkerContext {
     /// Index of the worker among all workers of the run.
     pub worker: usize,
+    /// How many workers the run has.
+    pub workers: usize,
     /// The job.
     pub job: Arc<Job>,
     /// Where things stand in its facts.

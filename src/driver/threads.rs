@@ -274,6 +274,7 @@ fn context(
     let columns = job.dimension.as_ref().map_or(0, |dimension| dimension.columns.len());
     Ok(WorkerContext {
         worker,
+        workers: options.workers,
         job: Arc::clone(job),
         layout: FactLayout::new(&job.events, &job.aggregates, &job.funnels)?,
         tables: Arc::clone(&opened.tables),

@@ -64,9 +64,9 @@ pub fn current<'s>(
     context: &Arc<WorkerContext>,
 ) -> Stream<'s, Epoch, Vec<Finished>> {
     let scope = changes.scope();
-    let peers = scope.peers() as u64;
+    let workers = context.workers as u64;
     let mut builder = OperatorBuilder::new("current::leaves".to_owned(), scope);
-    let by_table = Exchange::new(move |change: &(GroupKey, Delta)| change.0.table as u64 % peers);
+    let by_table = Exchange::new(move |change: &(GroupKey, Delta)| change.0.table as u64 % workers);
     let mut input = builder.new_input(changes, by_table);
     let (finished, finished_stream) = builder.new_output();
     let mut finished = OutputBuilder::from(finished);

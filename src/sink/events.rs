@@ -35,7 +35,7 @@ pub struct Payload {
 }
 
 /// An event was admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Verdict {
     /// The payload's batch on its worker.
     pub batch: u32,
