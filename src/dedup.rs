@@ -131,6 +131,9 @@ impl State {
         for winner in settle(&facts, &mut first) {
             self.ids.replace(facts[winner]);
         }
+        let winners = facts.iter().zip(&first).filter(|(_, first)| **first);
+        let winners: Vec<&Fact> = winners.map(|(fact, _)| *fact).collect();
+        self.ids.remember(&winners);
         let counts = self.counts.entry(commit).or_default();
         let workers = self.context.workers;
         let mut admitted = Parcels::new(workers, facts.len());
@@ -139,7 +142,6 @@ impl State {
             let counts = counts.entry((Role::Events, run[0].partition)).or_default();
             for (fact, first) in run.iter().zip(&mut verdicts) {
                 if *first {
-                    self.ids.remember(fact);
                     admitted.push(owner(fact.user, workers), **fact);
                     counts.events += 1;
                 } else {

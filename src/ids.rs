@@ -183,11 +183,16 @@ impl IdSet {
         }
     }
 
-    /// Notes a winner for the slab of its commit.
-    pub fn remember(&mut self, winner: &Fact) {
-        let rows = self.fresh.rows.entry(generation(winner.time, self.horizon_us));
-        let rows = rows.or_insert_with(|| SlabRows::new(layout()));
-        rows.push(&[winner.id[0], winner.id[1], winner.content.into()]);
+    /// Notes winners for the slabs of their commit.
+    pub fn remember(&mut self, winners: &[&Fact]) {
+        let of = |fact: &Fact| generation(fact.time, self.horizon_us);
+        for run in winners.chunk_by(|a, b| of(a) == of(b)) {
+            let rows = self.fresh.rows.entry(of(run[0]));
+            let rows = rows.or_insert_with(|| SlabRows::new(layout()));
+            for winner in run {
+                rows.push(&[winner.id[0], winner.id[1], winner.content.into()]);
+            }
+        }
     }
 
     /// True if the content of a copy is another than that of the winner.

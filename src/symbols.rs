@@ -7,7 +7,6 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::time::SystemTime;
 
 use fail::fail_point;
 use thiserror::Error;
@@ -29,7 +28,7 @@ pub enum SymbolsError {
     /// The operating system refused.
     #[error("cannot {action} symbol file {file}: {error}; check the disk and the state folder")]
     Io {
-        /// Read, write or delete.
+        /// Read or write.
         action: &'static str,
         /// The file.
         file: String,
@@ -103,30 +102,9 @@ pub fn persist(
     Ok(())
 }
 
-/// Deletes the files that are not in `live` and were last written before `older_than`. Only the run that
-/// holds the job's lock may do so, before it writes anything.
-pub fn collect_orphans(
-    dir: &Path,
-    live: &[String],
-    older_than: SystemTime,
-) -> Result<(), SymbolsError> {
-    let failed = |action, path: &Path, error| {
-        let file = path.display().to_string();
-        SymbolsError::Io { action, file, error }
-    };
-    for entry in fs::read_dir(dir).map_err(|error| failed("find", dir, error))? {
-        let entry = entry.map_err(|error| failed("find", dir, error))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if !name.starts_with(PREFIX) || !name.ends_with(SUFFIX) || live.contains(&name) {
-            continue;
-        }
-        let path = entry.path();
-        let written = entry.metadata().and_then(|metadata| metadata.modified());
-        if written.map_err(|error| failed("look at", &path, error))? < older_than {
-            fs::remove_file(&path).map_err(|error| failed("delete", &path, error))?;
-        }
-    }
-    Ok(())
+/// Whether a file of this name belongs to a dictionary.
+pub fn is_symbol_file(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
 fn encode<'a>(contents: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
@@ -168,20 +146,6 @@ fn take_number(bytes: &mut &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_old_files_that_are_not_live_are_collected() {
-        let dir = tempfile::tempdir().unwrap();
-        let names = ["symbols-1.sym", "symbols-2.sym", "symbols.txt", "lock"].map(str::to_owned);
-        names.iter().for_each(|name| fs::write(dir.path().join(name), "x").unwrap());
-        let left = || names.iter().filter(|name| dir.path().join(name).exists()).count();
-        let hour = std::time::Duration::from_secs(3600);
-        collect_orphans(dir.path(), &names[..1], SystemTime::now() - hour).unwrap();
-        assert_eq!(left(), 4);
-        collect_orphans(dir.path(), &names[..1], SystemTime::now() + hour).unwrap();
-        assert_eq!(left(), 3);
-        assert!(!dir.path().join(&names[1]).exists());
-    }
 
     #[test]
     fn a_dictionary_round_trips_and_every_mutation_is_refused() {

@@ -16,7 +16,7 @@ use super::sweep::ORPHAN_AGE_MIN;
 use crate::clock::file_time;
 use crate::job::{Job, SourceSpec, differences};
 use crate::lake::catalog::{Catalog, JobSwap, NewTable};
-use crate::lake::names::Origin;
+use crate::lake::names::{Origin, normal_path};
 use crate::lake::storage::Store;
 use crate::lake::table::LoadedTable;
 use crate::model::{Commit, Incarnation, Interner};
@@ -65,6 +65,20 @@ pub enum Refused {
         commit: Commit,
         /// The metadata that was expected.
         expected: String,
+    },
+    /// A folder that is to be a new table's holds files.
+    #[error(
+        "folder {folder} of table {table} is not empty, though the catalog has never heard of job {job}; \
+         if another catalog knows this table, give the job another namespace or warehouse; \
+         if it is a leftover, remove the folder"
+    )]
+    Occupied {
+        /// The job.
+        job: String,
+        /// The table.
+        table: String,
+        /// Its folder.
+        folder: String,
     },
     /// Tables of that name exist and are not this job's.
     #[error(
@@ -169,13 +183,13 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Open
 /// files of tables are the business of `sweep`.
 fn collect_orphans(job: &Job, stored: &Stored) {
     let Some(horizon) = file_time().checked_sub(ORPHAN_AGE_MIN) else { return };
-    let live = stored.slabs.files();
-    let dir = &job.lake.state;
-    if let Err(error) = state::collect_orphans(dir, &live, u64::MAX, horizon) {
+    let slabs = stored.slabs.files();
+    let orphan = |name: &str| {
+        let named = slabs.contains(name) || stored.symbols.iter().any(|file| file == name);
+        !named && (state::is_slab(name) || symbols::is_symbol_file(name))
+    };
+    if let Err(error) = state::collect_orphans(&job.lake.state, orphan, horizon) {
         tracing::warn!(job = job.name, %error, "superseded state files stay behind");
-    }
-    if let Err(error) = symbols::collect_orphans(dir, &stored.symbols, horizon) {
-        tracing::warn!(job = job.name, %error, "superseded symbol files stay behind");
     }
 }
 
@@ -216,11 +230,20 @@ fn check_stored(
     Ok(())
 }
 
-/// The job is new: no table of it may exist.
+/// The job is new: no table of it may exist, and nothing else may lie where they will be.
 fn check_new(job: &Job, tables: &TableSet, catalog: &Catalog, store: &Store) -> anyhow::Result<()> {
+    // A run that crashed before its first commit has left its row, and files of no table.
+    let crashed = catalog.read_job(&job.name)?.is_some();
     for (_, table) in tables.iter() {
         let spec = &table.spec;
-        let Some(location) = catalog.table_location(&spec.namespace, &spec.name)? else { continue };
+        let Some(location) = catalog.table_location(&spec.namespace, &spec.name)? else {
+            let folder = normal_path(&table.location);
+            if !crashed && fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some()) {
+                let (job, table) = (job.name.clone(), spec.full_name());
+                return Err(Refused::Occupied { job, table, folder: folder.to_owned() }.into());
+            }
+            continue;
+        };
         let owner = LoadedTable::load(store, &spec.namespace, &spec.name, &location).ok();
         let owner =
             owner.and_then(|table| table.metadata.properties().get("tidewater.job").cloned());

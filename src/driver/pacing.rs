@@ -23,7 +23,7 @@ use crate::source::{Offsets, Poll, RawBatch};
 use crate::worker::Failure;
 
 /// Epochs that may be open before reading waits.
-const STEPS_IN_FLIGHT_MAX: u64 = 4;
+const STEPS_IN_FLIGHT_MAX: u64 = 6;
 /// Commits that may be on their way before reading waits.
 const COMMITS_IN_FLIGHT_MAX: u64 = 2;
 /// How long anything is awaited before the stop and failure flags are looked at again.

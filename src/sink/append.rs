@@ -191,13 +191,14 @@ impl AppendFiles {
         let Some(column) = self.day_column else {
             return Ok(vec![(FilePartition::Unpartitioned, rows)]);
         };
-        let mut days: BTreeMap<FilePartition, Vec<u32>> = BTreeMap::new();
         let times = rows.column(column).as_primitive::<TimestampMicrosecondType>();
-        for (row, time) in times.iter().enumerate() {
-            days.entry(FilePartition::day_of(time)).or_default().push(row as u32);
+        let of_rows: Vec<FilePartition> = times.iter().map(FilePartition::day_of).collect();
+        if of_rows.iter().all(|day| *day == of_rows[0]) {
+            return Ok(vec![(of_rows[0], rows)]);
         }
-        if days.len() == 1 {
-            return Ok(days.into_keys().map(|day| (day, rows.clone())).collect());
+        let mut days: BTreeMap<FilePartition, Vec<u32>> = BTreeMap::new();
+        for (row, day) in (0..).zip(of_rows) {
+            days.entry(day).or_default().push(row);
         }
         let pick = |(day, places): (_, Vec<u32>)| {
             Ok((day, pick_rows(&rows, places).map_err(|error| self.misfit(error))?))

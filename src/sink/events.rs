@@ -122,7 +122,7 @@ struct State {
 
 impl State {
     fn new(context: Arc<WorkerContext>, table: TableIndex, mailbox: Mailbox<Done>) -> Self {
-        let files = (Stamper::new(&context), AppendFiles::new(&context, table));
+        let files = (Stamper::new(&context, table), AppendFiles::new(&context, table));
         State {
             context,
             stash: Stash::new(),
@@ -194,6 +194,9 @@ const NOT_ADMITTED: u32 = u32::MAX;
 /// Picks the admitted rows of payloads and adds the dimension's columns to them.
 struct Stamper {
     context: Arc<WorkerContext>,
+    /// The schema of the table without `_commit`.
+    schema: Arc<Schema>,
+    topic: String,
     kinds: Vec<ColumnType>,
     /// The event-side columns of a payload, before the position.
     event_columns: usize,
@@ -203,11 +206,15 @@ struct Stamper {
 }
 
 impl Stamper {
-    fn new(context: &Arc<WorkerContext>) -> Self {
+    fn new(context: &Arc<WorkerContext>, table: TableIndex) -> Self {
+        let fields = context.tables.get(table).layout.schema().fields();
+        let schema = Schema::new(fields[..fields.len() - 1].to_vec());
         let columns = context.job.dimension.iter().flat_map(|dimension| &dimension.columns);
         let kinds: Vec<ColumnType> = columns.map(|column| column.kind).collect();
         Stamper {
             context: Arc::clone(context),
+            schema: Arc::new(schema),
+            topic: context.job.events.source.topic(),
             values: vec![Vec::new(); kinds.len()],
             kinds,
             event_columns: 3 + context.job.events.columns.len(),
@@ -252,14 +259,10 @@ impl Stamper {
             let distinct = array_of(*kind, values.iter());
             columns.push(arrow_select::take::take(&distinct, &tuples as &dyn Array, None)?);
         }
-        let topic = self.context.job.events.source.topic();
-        let topics = std::iter::repeat_n(topic.as_str(), rows.num_rows());
+        let topics = std::iter::repeat_n(self.topic.as_str(), rows.num_rows());
         columns.push(Arc::new(StringArray::from_iter_values(topics)));
         columns.extend_from_slice(&rows.columns()[self.event_columns..]);
-        let layout = &self.context.tables.get(self.context.tables.events().unwrap_or(0)).layout;
-        let fields = layout.schema().fields();
-        let schema = Schema::new(fields[..fields.len() - 1].to_vec());
-        RecordBatch::try_new(Arc::new(schema), columns)
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
 
     fn tuple(&mut self, columns: Symbol) -> u32 {

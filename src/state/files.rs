@@ -1,9 +1,8 @@
 //! Names of slab files, and what happens to a state folder as a whole.
 //!
 //! A name is `COLLECTION.iINCARNATION.cFROM-TO.wWORKER.UUID.slab`. It is never reused, it sorts by
-//! collection and incarnation, and it tells an orphan's incarnation without opening the file.
+//! collection and incarnation, and it tells who wrote the file without opening it.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::Path;
 use std::time::SystemTime;
@@ -35,15 +34,17 @@ pub(crate) fn slab_name(collection: &str, origin: &Origin, uuid: Uuid) -> String
     )
 }
 
-/// The incarnation in the name of a slab; None if the name is not one of ours.
-pub(crate) fn incarnation_of(name: &str) -> Option<u64> {
+/// Whether a file of this name is a slab.
+pub fn is_slab(name: &str) -> bool {
     let mut parts = name.rsplit('.');
-    let ours = parts.next()? == EXTENSION
+    let number =
+        |part: &str, kind| part.strip_prefix(kind).is_some_and(|n| n.parse::<u64>().is_ok());
+    parts.next() == Some(EXTENSION)
         && parts.next().is_some_and(|uuid| Uuid::try_parse(uuid).is_ok())
-        && parts.next().is_some_and(|worker| worker.starts_with('w'))
-        && parts.next().is_some_and(|commits| commits.starts_with('c'));
-    let incarnation = parts.next()?.strip_prefix('i')?.parse().ok()?;
-    (ours && parts.next().is_some()).then_some(incarnation)
+        && parts.next().is_some_and(|worker| number(worker, 'w'))
+        && parts.next().is_some_and(|commits| commits.starts_with('c'))
+        && parts.next().is_some_and(|incarnation| number(incarnation, 'i'))
+        && parts.next().is_some()
 }
 
 /// Makes the names in a folder durable; the files in it are synced when they are written.
@@ -54,34 +55,23 @@ pub fn sync_dir(dir: &Path) -> Result<(), StateError> {
         .map_err(|source| StateError::io("sync the folder", dir, source))
 }
 
-/// Deletes the slabs that are not in `live`, are of an incarnation before `incarnation`, and were
-/// last written before `older_than`; gives their names.
-///
-/// All three are needed: a slab that is not live may be one that a run is about to commit, and a
-/// file of this incarnation may still be staged. Files that are not slabs are left alone.
+/// Deletes the files whose name is an `orphan` and that were last written before `older_than`; gives their
+/// names. Only the run that holds the job's lock may do so, before it writes anything.
 pub fn collect_orphans(
     dir: &Path,
-    live: &HashSet<String>,
-    incarnation: u64,
+    orphan: impl Fn(&str) -> bool,
     older_than: SystemTime,
 ) -> Result<Vec<String>, StateError> {
     let failed = |source| StateError::io("list the folder", dir, source);
     let mut deleted = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let Ok(name) = entry.file_name().into_string() else {
+        let Some(name) = entry.file_name().into_string().ok().filter(|name| orphan(name)) else {
             continue;
         };
-        let older = incarnation_of(&name).is_some_and(|of| of < incarnation);
-        if !older || live.contains(&name) {
-            continue;
-        }
         let file = entry.path();
-        let written = entry
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .map_err(|source| StateError::io("look at", &file, source))?;
-        if written < older_than {
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        if written.map_err(|source| StateError::io("look at", &file, source))? < older_than {
             fs::remove_file(&file).map_err(|source| StateError::io("delete", &file, source))?;
             deleted.push(name);
         }
@@ -101,21 +91,21 @@ mod tests {
     }
 
     #[test]
-    fn a_name_tells_its_incarnation_whatever_the_collection_is_called() {
+    fn a_name_is_known_whatever_the_collection_is_called() {
         for collection in ["ids", "base.regional", "a.i9.c1-2.w1"] {
             assert!(is_collection_name(collection));
             let name = slab_name(collection, &origin(17), Uuid::from_u128(5));
-            assert_eq!(incarnation_of(&name), Some(17), "{name}");
+            assert!(is_slab(&name), "{name}");
         }
         let longest = slab_name(&"n".repeat(COLLECTION_NAME_MAX), &origin(u64::MAX), Uuid::nil());
         assert!(longest.len() < 255);
     }
 
     #[test]
-    fn foreign_names_have_no_incarnation() {
+    fn foreign_names_are_no_slabs() {
         for name in ["", "ids.slab", "catalog.db", "i1.c1-1.w0.x.slab", "ids.i1.c1-1.w0.nope.slab"]
         {
-            assert_eq!(incarnation_of(name), None, "{name}");
+            assert!(!is_slab(name), "{name}");
         }
         for name in ["", ".hidden", "a/b", "ü", "a b"] {
             assert!(!is_collection_name(name), "{name}");
@@ -123,23 +113,19 @@ mod tests {
     }
 
     #[test]
-    fn only_old_unreferenced_slabs_of_older_incarnations_are_collected() {
+    fn only_old_orphans_are_collected() {
         let dir = tempfile::tempdir().unwrap();
-        let make = |incarnation, uuid| {
-            let name = slab_name("ids", &origin(incarnation), Uuid::from_u128(uuid));
-            fs::write(dir.path().join(&name), "x").unwrap();
-            name
-        };
-        let (orphan, live, current) = (make(1, 1), make(1, 2), make(2, 3));
+        let names = [1, 2].map(|uuid| slab_name("ids", &origin(1), Uuid::from_u128(uuid)));
+        names.iter().for_each(|name| fs::write(dir.path().join(name), "x").unwrap());
         fs::write(dir.path().join("catalog.db"), "x").unwrap();
-        let keep = HashSet::from([live]);
+        let [orphan, live] = names;
+        let is_orphan = |name: &str| is_slab(name) && name != live;
         let now = SystemTime::now();
         let hour = Duration::from_secs(3600);
 
-        assert!(collect_orphans(dir.path(), &keep, 2, now - hour).unwrap().is_empty());
-        assert_eq!(collect_orphans(dir.path(), &keep, 2, now + hour).unwrap(), [orphan]);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
-        assert!(dir.path().join(current).exists());
+        assert!(collect_orphans(dir.path(), is_orphan, now - hour).unwrap().is_empty());
+        assert_eq!(collect_orphans(dir.path(), is_orphan, now + hour).unwrap(), [orphan]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
         sync_dir(dir.path()).unwrap();
     }
 }

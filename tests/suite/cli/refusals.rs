@@ -59,6 +59,17 @@ fn tables_of_another_job_are_refused() {
 }
 
 #[test]
+fn a_folder_with_files_that_the_catalog_does_not_know_is_refused() {
+    let fixture = small::fixture();
+    fixture.report(&[]);
+    fs::rename(fixture.catalog(), fixture.path("catalog.elsewhere")).unwrap();
+    let stderr = fixture.refused(3, &[]);
+    assert_says(&stderr, &["is not empty", "never heard of job small", "another catalog"]);
+    fs::rename(fixture.path("catalog.elsewhere"), fixture.catalog()).unwrap();
+    fixture.report(&[]);
+}
+
+#[test]
 fn a_table_that_someone_else_changed_is_refused() {
     let fixture = small::fixture();
     fixture.report(&[]);
