@@ -12,6 +12,7 @@ use crate::dedup::dedup;
 use crate::enrich::enrich;
 use crate::ingest::ingest;
 use crate::model::Epoch;
+use crate::share::take_in;
 use crate::sink::{append, current, events, gather};
 use crate::source::feed::Feed;
 use crate::worker::WorkerContext;
@@ -29,7 +30,8 @@ pub fn build(scope: Scope<'_, Epoch>, feed: Receiver<Feed>, context: &Arc<Worker
     let tables = &context.tables;
     let input = ingest(scope, feed, context);
     let unique = dedup(input.facts, context);
-    let enriched = enrich(unique.facts, input.versions, context);
+    let symbols = (context.processes() > 1).then(|| take_in(input.symbols, context));
+    let enriched = enrich(unique.facts, input.versions, symbols, context);
     let changes = current(enriched.changes, context);
     let letters = append("dead_letters", input.letters, tables.dead_letters(), context);
     let mut finished = vec![input.finished, unique.finished, enriched.finished, changes, letters];

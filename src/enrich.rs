@@ -6,7 +6,8 @@
 //!   versions (by user) ──►└──────────┘──► finished   (slabs of rows, step events and versions)
 //! ```
 //!
-//! *Frontiers.* An epoch is worked off when neither input can add to it: first its dimension changes, then
+//! *Frontiers.* With several processes an epoch waits until all of them know its symbols (`symbols`, which
+//! carries no data). It is worked off when neither input can add to it: first its dimension changes, then
 //! its facts. Verdicts leave with their epoch, changes and slabs with their commit.
 //!
 //! *Invariants.* (1) `changes` summed up to a commit are the aggregates and funnels of the records below its
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::{Capability, InputCapability};
@@ -47,10 +48,12 @@ pub struct Enriched<'s> {
     pub finished: Stream<'s, Epoch, Vec<Finished>>,
 }
 
-/// Maintains aggregates and funnels of `facts` joined with `versions`.
+/// Maintains aggregates and funnels of `facts` joined with `versions`. The frontier of `symbols`, if there are
+/// several processes, passes an epoch when all of them know its symbols.
 pub fn enrich<'s>(
     facts: Stream<'s, Epoch, Vec<Parcel<Fact>>>,
     versions: Stream<'s, Epoch, Vec<DimensionChange>>,
+    symbols: Option<Stream<'s, Epoch, Vec<()>>>,
     context: &Arc<WorkerContext>,
 ) -> Enriched<'s> {
     let scope = facts.scope();
@@ -60,6 +63,8 @@ pub fn enrich<'s>(
     let mut facts = builder.new_input(facts, by_user);
     let by_user = Exchange::new(move |change: &DimensionChange| owner(change.user, workers));
     let mut versions = builder.new_input(versions, by_user);
+    // Only its frontier counts: it is among those that say which epochs are complete.
+    let _symbols = symbols.map(|symbols| builder.new_input(symbols, Pipeline));
     let (verdicts, verdicts_stream) = builder.new_output();
     let (changes, changes_stream) = builder.new_output();
     let (finished, finished_stream) = builder.new_output();
@@ -166,7 +171,7 @@ impl State {
         State {
             hydration: Hydration::open(&context, &tables, &[]),
             tables,
-            groups: DimensionGroups::new(&context),
+            groups: DimensionGroups::new(&context.job, &context.interner),
             context,
             stash: Stash::new(),
             changes_hold: CommitHold::default(),

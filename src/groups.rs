@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::job::{GroupColumn, Side};
+use crate::job::{GroupColumn, Job, Side};
 use crate::model::value::{decode_tuple, null_tuple};
 use crate::model::{ColumnType, Interner, Symbol};
-use crate::worker::WorkerContext;
 
 /// The dimension-side groups of one tuple.
 #[derive(Debug, Clone, Default)]
@@ -50,14 +49,13 @@ pub fn no_version(interner: &Interner, columns: usize) -> Symbol {
 }
 
 impl DimensionGroups {
-    /// For the aggregates and funnels of the worker's job.
-    pub fn new(context: &WorkerContext) -> Self {
-        let job = &context.job;
+    /// For the aggregates and funnels of `job`.
+    pub fn new(job: &Job, interner: &Arc<Interner>) -> Self {
         let columns = job.dimension.iter().flat_map(|dimension| &dimension.columns);
         let aggregates = job.aggregates.iter().map(|spec| dimension_columns(&spec.group_by));
         let funnels = job.funnels.iter().map(|spec| dimension_columns(&spec.group_by));
         DimensionGroups {
-            interner: Arc::clone(&context.interner),
+            interner: Arc::clone(interner),
             kinds: columns.map(|column| column.kind).collect(),
             aggregates: aggregates.collect(),
             funnels: funnels.collect(),

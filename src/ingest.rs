@@ -18,6 +18,7 @@ use crate::decode::{DimensionDecoder, EventDecoder};
 use crate::model::hash::owner;
 use crate::model::{Commit, DimensionChange, Epoch, Fact, Parcel, Parcels};
 use crate::record_rows::{letter_rows, raw_rows};
+use crate::share::{Content, Sharing};
 use crate::sink::{Counts, Finished, Payload};
 use crate::source::RawBatch;
 use crate::source::feed::{Feed, Role};
@@ -40,6 +41,8 @@ pub struct Ingested<'s> {
     pub letters: Stream<'s, Epoch, Vec<RecordBatch>>,
     /// Rows of the raw table, if the job writes it.
     pub raw: Stream<'s, Epoch, Vec<RecordBatch>>,
+    /// Symbols for the other processes, if there are any.
+    pub symbols: Stream<'s, Epoch, Vec<Parcel<Content>>>,
     /// Counts of records and dead letters.
     pub finished: Stream<'s, Epoch, Vec<Finished>>,
     /// Wakes the operator when the feed has more.
@@ -60,6 +63,7 @@ pub fn ingest<'s>(
     let (letters, letters_stream) = builder.new_output();
     let (raw, raw_stream) = builder.new_output();
     let (finished, finished_stream) = builder.new_output();
+    let (symbols, symbols_stream) = builder.new_output();
     let mut outputs = Outputs {
         facts: OutputBuilder::from(facts),
         payloads: OutputBuilder::from(payloads),
@@ -68,6 +72,7 @@ pub fn ingest<'s>(
         letters: OutputBuilder::from(letters),
         raw: OutputBuilder::from(raw),
         finished: OutputBuilder::from(finished),
+        symbols: OutputBuilder::from(symbols),
     };
     let address = builder.operator_info().address;
     let wake = scope.worker().sync_activator_for(address.to_vec());
@@ -78,7 +83,7 @@ pub fn ingest<'s>(
         move |_frontiers| {
             for _ in 0..BATCHES_PER_TURN {
                 match state.next() {
-                    Step::Decoded(epoch, decoded) => outputs.give(&held, epoch, decoded),
+                    Step::Decoded(epoch, decoded) => outputs.give(&held, epoch, *decoded),
                     Step::Closed(next, counts) => {
                         outputs.give_counts(&held[FINISHED], counts);
                         held.iter_mut().for_each(|held| held.downgrade(&next));
@@ -98,6 +103,7 @@ pub fn ingest<'s>(
         letters: letters_stream,
         raw: raw_stream,
         finished: finished_stream,
+        symbols: symbols_stream,
         wake,
     }
 }
@@ -116,6 +122,7 @@ struct Outputs {
     letters: Output<RecordBatch>,
     raw: Output<RecordBatch>,
     finished: Output<Finished>,
+    symbols: Output<Parcel<Content>>,
 }
 
 impl Outputs {
@@ -139,6 +146,8 @@ impl Outputs {
         one(&mut self.version_rows, &held[3], epoch, decoded.version_rows);
         one(&mut self.letters, &held[4], epoch, decoded.letters);
         one(&mut self.raw, &held[5], epoch, decoded.raw);
+        let symbols = held[7].delayed(&epoch);
+        self.symbols.activate().session(&symbols).give_iterator(decoded.symbols.into_iter());
     }
 
     fn give_counts(&mut self, held: &Capability<Epoch>, counts: Option<PartitionCounts>) {
@@ -159,12 +168,13 @@ struct Decoded {
     version_rows: Option<RecordBatch>,
     letters: Option<RecordBatch>,
     raw: Option<RecordBatch>,
+    symbols: Vec<Parcel<Content>>,
 }
 
 /// What the feed had.
 enum Step {
     /// A batch.
-    Decoded(Epoch, Decoded),
+    Decoded(Epoch, Box<Decoded>),
     /// Epochs before this one are closed; counts follow if a commit is.
     Closed(Epoch, Option<PartitionCounts>),
     /// Nothing now.
@@ -179,6 +189,7 @@ struct State {
     events: EventDecoder,
     dimension: Option<DimensionDecoder>,
     topics: BTreeMap<Role, String>,
+    sharing: Option<Sharing>,
     batches: u32,
     open: Epoch,
     counts: PartitionCounts,
@@ -203,14 +214,15 @@ impl State {
             DimensionDecoder::new(spec, &spec.source.topic(), interner())
         });
         let open = context.start.next().first_epoch();
+        let sharing = (context.processes() > 1).then(|| Sharing::new(&context));
         let (batches, counts) = (0, BTreeMap::new());
-        State { context, feed, events, dimension, topics, batches, open, counts }
+        State { context, feed, events, dimension, topics, sharing, batches, open, counts }
     }
 
     fn next(&mut self) -> Step {
         match self.feed.try_recv() {
             Ok(Feed::Batch { role, epoch, batch }) => {
-                Step::Decoded(epoch, self.decode(role, &batch))
+                Step::Decoded(epoch, Box::new(self.decode(role, &batch)))
             }
             Ok(Feed::Close { next }) => {
                 let commit_closed = Commit::of(self.open) < Commit::of(next);
@@ -241,6 +253,10 @@ impl State {
                     Some(decoder.decode(batch, &mut decoded.versions, &mut letters));
             }
             (Role::Dimension, None) => {}
+        }
+        let met = self.events.take_met();
+        if let Some(sharing) = &mut self.sharing {
+            decoded.symbols = sharing.parcels(met, &decoded.versions);
         }
         let counts = self.counts.entry((role, batch.partition)).or_default();
         counts.records += batch.records.len() as u64;

@@ -19,6 +19,7 @@ mod funnel;
 mod groups;
 mod hydrate;
 mod rows;
+mod share;
 mod users;
 
 pub mod lake;
@@ -27,6 +28,7 @@ pub mod state;
 mod symbols;
 
 mod clock;
+pub mod cluster;
 mod dataflow;
 pub mod driver;
 pub mod faults;

@@ -21,6 +21,8 @@ pub struct WorkerContext {
     pub worker: usize,
     /// How many workers the run has.
     pub workers: usize,
+    /// How many of them each process has.
+    pub workers_of_process: usize,
     /// The job.
     pub job: Arc<Job>,
     /// Where things stand in its facts.
@@ -54,6 +56,16 @@ pub struct WorkerContext {
 }
 
 impl WorkerContext {
+    /// How many processes the run has.
+    pub fn processes(&self) -> usize {
+        self.workers / self.workers_of_process
+    }
+
+    /// The process of this worker.
+    pub fn process(&self) -> usize {
+        self.worker / self.workers_of_process
+    }
+
     /// Hands on the value; an error stops the run.
     pub fn check<T, E: Into<anyhow::Error>>(&self, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.failure.fail(error.into())).ok()
@@ -123,6 +135,12 @@ impl Failure {
     /// True once the run is stopping.
     pub fn happened(&self) -> bool {
         self.happened.load(Ordering::SeqCst)
+    }
+
+    /// What `look` sees in the error, if there was one.
+    pub fn with<R>(&self, look: impl FnOnce(&anyhow::Error) -> R) -> Option<R> {
+        let error = self.error.lock().unwrap_or_else(|held| held.into_inner());
+        error.as_ref().map(look)
     }
 
     /// The error, if there was one.

@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod generate;
+pub mod processes;
 pub mod run;
 pub mod show;
 pub mod validate;
@@ -10,14 +11,9 @@ use std::io::{self, IsTerminal};
 
 use clap::{Parser, Subcommand};
 
-use crate::driver::Refused;
+use crate::driver;
 use crate::generate::{HistoryError, OptionsError};
 use crate::job::JobError;
-use crate::lake::catalog::CommitError;
-use crate::sink::{CommitterError, StoredError};
-use crate::source::SourceError;
-use crate::state::StateError;
-use crate::symbols::SymbolsError;
 
 /// Kafka topics in, exact Apache Iceberg tables out.
 ///
@@ -75,6 +71,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let is_wrong_input = |cause: &(dyn std::error::Error + 'static)| {
         cause.is::<JobError>()
             || cause.is::<OptionsError>()
+            || cause.is::<processes::ProcessesError>()
             || cause.downcast_ref().is_some_and(demo::DemoError::is_wrong_input)
             || cause.downcast_ref().is_some_and(show::ShowError::is_wrong_input)
             || cause.downcast_ref().is_some_and(HistoryError::is_wrong_input)
@@ -82,35 +79,11 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(is_wrong_input) {
         return 2;
     }
-    if error.chain().any(is_refusal) { 3 } else { 1 }
+    if driver::is_refusal(error) { 3 } else { 1 }
 }
 
 /// True if whoever reads our output has seen enough and went away.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     error.chain().any(|cause| cause.downcast_ref().is_some_and(closed))
-}
-
-/// True for what would not be safe to go on with.
-fn is_refusal(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let refused_commit = |error: &CommitError| {
-        use CommitError::{CommitMoved, Exists, Fenced, TableChanged};
-        matches!(error, TableChanged { .. } | Fenced { .. } | CommitMoved { .. } | Exists { .. })
-    };
-    let refused_source =
-        |error: &SourceError| matches!(error, SourceError::Loss(_) | SourceError::Refused(_));
-    let refused_state = |error: &StateError| {
-        matches!(error, StateError::Damaged { .. } | StateError::Missing { .. })
-    };
-    cause.is::<Refused>()
-        || cause.is::<StoredError>()
-        || matches!(
-            cause.downcast_ref(),
-            Some(SymbolsError::Damaged { .. } | SymbolsError::Missing { .. })
-        )
-        || cause.downcast_ref().is_some_and(refused_source)
-        || cause.downcast_ref().is_some_and(refused_state)
-        || cause.downcast_ref().is_some_and(refused_commit)
-        || matches!(cause.downcast_ref(), Some(CommitterError::Commit(error)) if refused_commit(error))
-        || matches!(cause.downcast_ref(), Some(CommitterError::State(error)) if refused_state(error))
 }

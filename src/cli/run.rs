@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
+use super::processes;
 use crate::driver::{self, COMMIT_RECORDS, Controls, Report, RunOptions, STEP_RECORDS, State};
 use crate::job;
 use crate::model::Commit;
@@ -39,6 +40,9 @@ pub struct Args {
     /// Go on where a source has lost records since the last commit, which is refused otherwise
     #[arg(long)]
     pub accept_loss: bool,
+    /// Start although another run of the job seems to be at work, which can't commit after that
+    #[arg(long)]
+    pub take_over: bool,
     /// How long to try a broker that does not answer
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub connect_timeout: u64,
@@ -55,6 +59,8 @@ pub struct Args {
     /// Memory for users and their rows; beyond it they are read from disk again
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub user_memory: usize,
+    #[command(flatten)]
+    pub processes: processes::Args,
     /// How the report at the end is printed
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
@@ -77,7 +83,9 @@ pub enum Output {
 /// Runs the job of `args`.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let job = job::load(&args.job)?;
-    let report = run_job(job, &options(args))?;
+    let options = options(args)?;
+    // Process 0 has the report.
+    let Some(report) = run_job(job, &options)? else { return Ok(()) };
     let mut out = std::io::stdout().lock();
     match args.output {
         Output::Json => writeln!(out, "{}", serde_json::to_string(&report)?),
@@ -86,23 +94,25 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     .context("cannot write the report")
 }
 
-fn options(args: &Args) -> RunOptions {
+fn options(args: &Args) -> anyhow::Result<RunOptions> {
     let defaults = RunOptions::default();
-    RunOptions {
+    Ok(RunOptions {
+        processes: args.processes.processes()?,
         workers: args.workers.map_or(defaults.workers, usize::from),
         follow: args.follow,
         accept_loss: args.accept_loss,
+        take_over: args.take_over,
         connect_timeout: Duration::from_secs(args.connect_timeout),
         step_records: args.step_records,
         commit_records: args.commit_records,
         dedup_bytes_max: args.dedup_memory << 20,
         users_bytes_max: args.user_memory << 20,
         ..defaults
-    }
+    })
 }
 
 /// Runs a job with progress on standard error; an interrupt ends it at a commit.
-pub fn run_job(job: job::Job, options: &RunOptions) -> anyhow::Result<Report> {
+pub fn run_job(job: job::Job, options: &RunOptions) -> anyhow::Result<Option<Report>> {
     let controls = Controls::default();
     stop_at_interrupt(&controls.stop)?;
     let (ended, end) = mpsc::channel::<()>();

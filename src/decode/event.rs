@@ -17,7 +17,7 @@ use crate::job::{EventsSpec, FactLayout, FunnelSpec, SumSlot};
 use crate::model::fact::SLOTS;
 use crate::model::hash::{id_hash, user_hash};
 use crate::model::symbol::LocalInterner;
-use crate::model::{Fact, Interner};
+use crate::model::{Fact, Interner, Symbol};
 use crate::source::{RawBatch, RawRecord};
 
 /// Decodes the records of the event topic for one worker.
@@ -83,6 +83,11 @@ impl EventDecoder {
             }
         }
         self.payload.as_mut().map(|payload| payload.finish(batch.partition))
+    }
+
+    /// The group symbols of facts that were met for the first time since the last call.
+    pub fn take_met(&mut self) -> Vec<Symbol> {
+        self.slots.interner.take_met()
     }
 
     /// Fills in `fact` and appends the payload of a record; after an error nothing is appended.

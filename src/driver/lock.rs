@@ -5,9 +5,9 @@
 //! something in the file knows that an earlier run did not end well, and that files of it may lie about. The
 //! mark is not synced: after a power failure it may be gone, and then files stay behind that do no harm.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
@@ -25,23 +25,26 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of `job`, or says who has it.
-    pub(super) fn take(job: &Job) -> anyhow::Result<Self> {
+    /// Takes the lock of `job`, or says who has it. To `take_over` is to make a new lock file beside the one
+    /// that another run holds: from the next incarnation on that run can't commit.
+    pub(super) fn take(job: &Job, take_over: bool) -> anyhow::Result<Self> {
         let path = job.lake.state.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.with_context(|| format!("cannot open lock file {}", path.display()))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let (job, lock) = (job.name.clone(), path.display().to_string());
+        let shown = path.display();
+        let mut file = open(&path)?;
+        if !is_locked(&file).with_context(|| format!("cannot lock {shown}"))? {
+            if !take_over {
+                let (job, lock) = (job.name.clone(), shown.to_string());
                 return Err(Refused::AtWork { job, lock }.into());
             }
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
+            tracing::warn!(job = job.name, "taken over from a run that can't commit any more");
+            fs::remove_file(&path).with_context(|| format!("cannot delete {shown}"))?;
+            file = open(&path)?;
+            is_locked(&file).with_context(|| format!("cannot lock {shown}"))?;
+            let lock = Lock { file, marked: true, path };
+            return Ok(lock);
         }
         let metadata = file.metadata();
-        let metadata = metadata.with_context(|| format!("cannot look at {}", path.display()))?;
+        let metadata = metadata.with_context(|| format!("cannot look at {shown}"))?;
         Ok(Lock { file, marked: metadata.len() > 0, path })
     }
 
@@ -63,5 +66,19 @@ impl Lock {
             let lock = self.path.display();
             tracing::warn!(%lock, %error, "not emptied: the next run looks for files to delete");
         }
+    }
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    file.with_context(|| format!("cannot open lock file {}", path.display()))
+}
+
+/// Locks the file unless another run holds it.
+fn is_locked(file: &File) -> rustix::io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error),
     }
 }

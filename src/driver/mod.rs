@@ -1,18 +1,27 @@
 //! The driver: opens what a run needs, starts its threads, and waits for their end.
 //!
 //! ```text
+//!                       conductor
+//!                        ▲     │ closes epochs and commits
+//!                        │     ▼
 //!   source threads ──► pacing ──► workers (timely) ──► committer
 //!         one a topic    one      one a core, each      one
 //!                                 with a lane
 //! ```
+//!
+//! With several processes each has all of this but conductor and committer, which are in process 0.
 
+mod conductor;
 mod lock;
 mod open;
 mod pacing;
+mod process;
 mod progress;
+mod refusal;
 mod report;
 mod sweep;
 mod threads;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,21 +29,28 @@ use std::time::{Duration, Instant};
 
 pub use open::{Refused, open_lake};
 pub use progress::{Progress, State};
+pub use refusal::is_refusal;
 pub use report::{Report, TableReport};
 
 use self::sweep::Sweep;
+use crate::cluster::{Listener, Processes};
 use crate::job::Job;
 use crate::model::Commit;
+use crate::source::Share;
 
 /// How a job is run.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// Worker threads.
+    /// Worker threads of this process.
     pub workers: usize,
+    /// The processes of the run, if there are several.
+    pub processes: Option<Processes>,
     /// Go on when the sources have nothing more.
     pub follow: bool,
     /// Read on where records are lost.
     pub accept_loss: bool,
+    /// Start although another run holds the lock; that run can't commit any more.
+    pub take_over: bool,
     /// How long to try a broker that does not answer.
     pub connect_timeout: Duration,
     /// How long to wait for a locked catalog.
@@ -59,8 +75,10 @@ impl Default for RunOptions {
     fn default() -> Self {
         RunOptions {
             workers: std::thread::available_parallelism().map_or(1, |cores| cores.get()),
+            processes: None,
             follow: false,
             accept_loss: false,
+            take_over: false,
             connect_timeout: Duration::from_secs(30),
             busy_timeout: Duration::from_secs(10),
             step_records: STEP_RECORDS,
@@ -68,6 +86,17 @@ impl Default for RunOptions {
             dedup_bytes_max: 2 << 30,
             users_bytes_max: 2 << 30,
         }
+    }
+}
+
+impl RunOptions {
+    /// The partitions that this process reads.
+    fn share(&self) -> Share {
+        let of = |processes: &Processes| Share {
+            process: processes.process,
+            processes: processes.count(),
+        };
+        self.processes.as_ref().map_or(Share::ALL, of)
     }
 }
 
@@ -80,17 +109,54 @@ pub struct Controls {
     pub progress: Arc<std::sync::OnceLock<Arc<Progress>>>,
 }
 
-/// Runs a job to the end of its input, or until it is stopped.
-pub fn run(job: Job, options: &RunOptions, controls: &Controls) -> anyhow::Result<Report> {
-    let started = Instant::now();
+/// Runs a job to the end of its input, or until it is stopped. The report comes from process 0 alone.
+pub fn run(job: Job, options: &RunOptions, controls: &Controls) -> anyhow::Result<Option<Report>> {
     let job = Arc::new(job);
-    let (opened, lock) = open::open(&job, options)?;
-    let sweep = lock.tells_of_crash().then(|| Sweep::start(&job, &opened));
+    let listen = |processes| Listener::bind(processes, &job, options.workers, options.follow);
+    let listener = options.processes.as_ref().map(listen).transpose()?;
+    match listener {
+        Some(listener) if options.share().process > 0 => {
+            run_beside(&job, options, controls, listener).map(|()| None)
+        }
+        listener => lead(&job, options, controls, listener).map(Some),
+    }
+}
+
+/// Runs the only process, or process 0.
+fn lead(
+    job: &Arc<Job>,
+    options: &RunOptions,
+    controls: &Controls,
+    listener: Option<Listener>,
+) -> anyhow::Result<Report> {
+    let started = Instant::now();
+    let (opened, lock) = open::open(job, options)?;
+    let sweep = lock.tells_of_crash().then(|| Sweep::start(job, &opened));
+    let cluster = listener.map(|listener| listener.lead(job, opened.incarnation, opened.commit));
+    let cluster = cluster.transpose()?;
     let progress = Arc::new(Progress::new(opened.commit));
     controls.progress.set(Arc::clone(&progress)).ok();
     let first: Commit = opened.commit;
-    let finished = threads::run(&job, options, opened, &progress, &controls.stop)?;
+    let finished = threads::lead(job, options, opened, cluster, &progress, &controls.stop)?;
     let nothing_left = sweep.is_none_or(Sweep::end);
     lock.release(nothing_left);
-    Ok(Report::new(&job, first, finished, started.elapsed()))
+    Ok(Report::new(job, first, finished, started.elapsed()))
+}
+
+/// Runs a process beside process 0.
+fn run_beside(
+    job: &Arc<Job>,
+    options: &RunOptions,
+    controls: &Controls,
+    listener: Listener,
+) -> anyhow::Result<()> {
+    let mut joined = listener.join(job)?;
+    let opened = match open::open_beside(job, options, joined.incarnation, joined.commit) {
+        Ok(opened) => opened,
+        Err(error) => return Err(joined.fail(error, is_refusal)),
+    };
+    let cluster = joined.ready()?;
+    let progress = Arc::new(Progress::new(opened.commit));
+    controls.progress.set(Arc::clone(&progress)).ok();
+    threads::run_beside(job, options, opened, cluster, &progress, &controls.stop)
 }

@@ -30,7 +30,10 @@ use crate::symbols;
 #[derive(Debug, Error)]
 pub enum Refused {
     /// Another run holds the job's lock.
-    #[error("another run of job {job} is at work (it holds {lock}); stop it first")]
+    #[error(
+        "another run of job {job} is at work (it holds {lock}); stop it first, or if it is \
+         frozen or out of reach, start with --take-over: it can't commit after that"
+    )]
     AtWork {
         /// The job.
         job: String,
@@ -65,6 +68,21 @@ pub enum Refused {
         commit: Commit,
         /// The metadata that was expected.
         expected: String,
+    },
+    /// A process sees another catalog than process 0.
+    #[error(
+        "catalog {catalog} does not have job {job} at commit {commit} of incarnation {incarnation}, as process 0 \
+         sees it: put catalog, state and warehouse on storage that all processes reach"
+    )]
+    OtherCatalog {
+        /// The job.
+        job: String,
+        /// The catalog of this process.
+        catalog: String,
+        /// What process 0 sees.
+        incarnation: Incarnation,
+        /// What process 0 sees.
+        commit: Commit,
     },
     /// A folder that is to be a new table's holds files.
     #[error(
@@ -124,6 +142,43 @@ pub fn open_lake(job: &Job) -> anyhow::Result<Option<(Stored, Commit, Vec<Loaded
     Ok(Some((stored, commit, tables)))
 }
 
+/// Opens what a process beside process 0 needs for the run `incarnation` that starts at `commit`.
+pub(super) fn open_beside(
+    job: &Arc<Job>,
+    options: &RunOptions,
+    incarnation: Incarnation,
+    commit: Commit,
+) -> anyhow::Result<Opened> {
+    let lake = &job.lake;
+    let other_catalog = || Refused::OtherCatalog {
+        job: job.name.clone(),
+        catalog: lake.catalog.display().to_string(),
+        incarnation,
+        commit,
+    };
+    if !lake.catalog.exists() {
+        return Err(other_catalog().into());
+    }
+    let catalog = Catalog::open(&lake.catalog, &lake.catalog_name, options.busy_timeout)?;
+    let row = catalog.read_job(&job.name)?;
+    let row = row.filter(|row| row.incarnation == incarnation.0 && row.commit == commit.0);
+    let body = row.and_then(|row| row.body).ok_or_else(other_catalog)?;
+    let stored = Stored::decode(&job.name, &body)?;
+    let interner = Arc::new(Interner::default());
+    symbols::load(&lake.state, &stored.symbols, &interner)?;
+    Ok(Opened {
+        catalog,
+        store: Store::local(),
+        tables: Arc::new(TableSet::new(job)?),
+        loaded: Vec::new(),
+        sources: open_sources(job, options, &stored)?,
+        stored,
+        commit,
+        incarnation,
+        interner,
+    })
+}
+
 /// Opens a run; the lock is to be held until it ends.
 pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Opened, Lock)> {
     let lake = &job.lake;
@@ -135,7 +190,7 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Open
         fs::create_dir_all(dir)
             .with_context(|| format!("cannot create folder {}", dir.display()))?;
     }
-    let lock = Lock::take(job)?;
+    let lock = Lock::take(job, options.take_over)?;
     let mut catalog = Catalog::open(&lake.catalog, &lake.catalog_name, options.busy_timeout)?;
     let store = Store::local();
     let tables = Arc::new(TableSet::new(job)?);
@@ -309,6 +364,7 @@ fn open_sources(
             follow: options.follow,
             accept_loss: options.accept_loss,
             connect_timeout: options.connect_timeout,
+            share: options.share(),
             headers: job.lake.raw,
         };
         sources.push((role, source::open(spec, &options)?));

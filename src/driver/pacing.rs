@@ -1,20 +1,22 @@
-//! Pacing: one thread gives every batch its epoch, hands it to a worker, and closes epochs and commits.
+//! Pacing: one thread of a process gives every batch its epoch, hands it to a worker, and does what the
+//! [conductor](super::conductor) says of epochs and commits.
 //!
 //! Epochs are closed by count, by time or by the end of input, never by data, and the closing is announced to
 //! every worker; so an idle partition never holds the frontier. The positions behind the last batch of a
-//! commit are its cut.
+//! commit are this process's part of its cut.
 //!
-//! *Owns* the positions of all sources in this run. *Backpressure* is one number: nothing is read while
-//! [`STEPS_IN_FLIGHT_MAX`] epochs are open.
+//! *Owns* the positions of this process's sources in this run. *Backpressure* is one number: nothing is read
+//! while [`STEPS_IN_FLIGHT_MAX`] epochs are open, or once the epoch at hand has its share of records.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender, select};
 use timely::scheduling::SyncActivator;
 
-use super::progress::Progress;
+use super::conductor::{Order, Told};
+use super::progress::{Progress, State};
 use crate::model::{Commit, Epoch};
 use crate::sink::{CutRow, Cuts};
 use crate::source::cut::Cut;
@@ -24,25 +26,8 @@ use crate::worker::Failure;
 
 /// Epochs that may be open before reading waits.
 const STEPS_IN_FLIGHT_MAX: u64 = 6;
-/// Commits that may be on their way before reading waits.
-const COMMITS_IN_FLIGHT_MAX: u64 = 2;
 /// How long anything is awaited before the stop and failure flags are looked at again.
 const LOOK: Duration = Duration::from_millis(50);
-/// A following run closes an epoch that is this old.
-const STEP_AGE_MAX: Duration = Duration::from_millis(20);
-
-/// How epochs and commits are closed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
-    /// Records of an epoch.
-    pub step_records: u64,
-    /// Records of a commit.
-    pub commit_records: u64,
-    /// Age of a commit.
-    pub commit_interval: Duration,
-    /// The run goes on when the sources have nothing more.
-    pub follow: bool,
-}
 
 /// A source as pacing sees it.
 #[derive(Debug)]
@@ -70,39 +55,58 @@ pub(super) struct Outlet {
     pub wake: SyncActivator,
 }
 
-/// Paces a run until its input ends or `stop` is set.
+/// What pacing shares with the rest of its process.
+pub(super) struct Surroundings {
+    /// Of the process in the run.
+    pub process: usize,
+    /// To the conductor.
+    pub told: Sender<(usize, Told)>,
+    /// From the conductor.
+    pub orders: Receiver<Order>,
+    /// How far the run is.
+    pub progress: Arc<Progress>,
+    /// How it ends when something fails.
+    pub failure: Arc<Failure>,
+    /// Set to end it at a commit.
+    pub stop: Arc<AtomicBool>,
+    /// Set by pacing when nothing more is read.
+    pub read: Arc<AtomicBool>,
+}
+
+/// Paces a process until the conductor ends the run.
 pub(super) struct Pacing {
-    pace: Pace,
+    around: Surroundings,
+    follow: bool,
+    /// This process's share of the records of an epoch.
+    step_records_max: u64,
     inlets: Vec<Inlet>,
     outlets: Vec<Outlet>,
-    cuts: Sender<Cuts>,
-    progress: Arc<Progress>,
-    failure: Arc<Failure>,
-    stop: Arc<AtomicBool>,
     turn: usize,
     epoch: Epoch,
     step_records: u64,
-    step_started: Instant,
-    commit_records: u64,
-    commit_started: Option<Instant>,
+    /// The conductor knows that the epoch at hand has something.
+    began: bool,
+    /// The epoch at hand has its share: nothing is read until it is closed.
+    full: bool,
+    /// The conductor knows that the run is to be stopped here.
+    stopping: bool,
+    may_read_events: bool,
     /// Positions at the last closed commit, and now.
     committed: Vec<Offsets>,
     positions: Vec<Offsets>,
 }
 
-/// The run is over for pacing: because of a failure, or at someone's wish.
-struct Stopped;
+/// The run is over for pacing: it was ended, or it has failed.
+struct Over;
 
 impl Pacing {
-    /// Pacing of a run whose last commit had the cut `cut`.
+    /// Pacing of a run that goes on after commit `start`.
     pub(super) fn new(
-        pace: Pace,
+        around: Surroundings,
+        follow: bool,
+        step_records_max: u64,
         inlets: Vec<Inlet>,
         outlets: Vec<Outlet>,
-        cuts: Sender<Cuts>,
-        progress: Arc<Progress>,
-        failure: Arc<Failure>,
-        stop: Arc<AtomicBool>,
         start: Commit,
     ) -> Self {
         let positions: Vec<Offsets> = inlets.iter().map(|inlet| inlet.start.clone()).collect();
@@ -111,35 +115,33 @@ impl Pacing {
             committed.extend(inlet.saved.iter().map(|(partition, offset)| (*partition, *offset)));
             committed
         };
-        let committed = inlets.iter().map(since).collect();
-        // A loss that was accepted is committed, even if nothing follows it.
-        let moved = |inlet: &Inlet| !inlet.saved.is_empty() && inlet.saved != inlet.start;
-        let commit_started = inlets.iter().any(moved).then(Instant::now);
         Pacing {
-            pace,
-            committed,
+            around,
+            follow,
+            step_records_max,
+            committed: inlets.iter().map(since).collect(),
             positions,
             inlets,
             outlets,
-            cuts,
-            progress,
-            failure,
-            stop,
             turn: 0,
             epoch: start.next().first_epoch(),
             step_records: 0,
-            step_started: Instant::now(),
-            commit_records: 0,
-            commit_started,
+            began: false,
+            full: false,
+            stopping: false,
+            may_read_events: false,
         }
     }
 
     /// Runs to the end. The end of the feeds ends the workers.
     pub(super) fn run(mut self) {
-        let paced = self.read_dimension().and_then(|()| self.read_all());
-        if paced.is_ok() || !self.failure.happened() {
-            self.close_commit();
+        // A loss that was accepted is committed, even if nothing follows it.
+        let moved = |inlet: &Inlet| !inlet.saved.is_empty() && inlet.saved != inlet.start;
+        if self.inlets.iter().any(moved) {
+            self.begin();
         }
+        let Err(Over) = self.read_dimension().and_then(|()| self.read_all());
+        self.around.read.store(true, Ordering::Relaxed);
         for Outlet { feed, wake } in self.outlets {
             // In this order: a worker that is woken must find its feed ended.
             drop(feed);
@@ -147,21 +149,22 @@ impl Pacing {
         }
     }
 
-    /// The dimension is read to its end before the first event, so that events are stamped with what is
-    /// known.
-    fn read_dimension(&mut self) -> Result<(), Stopped> {
-        let Some(index) = self.inlets.iter().position(|inlet| inlet.role == Role::Dimension) else {
-            return Ok(());
-        };
-        while !self.at_end(index) {
-            match self.take(index)? {
-                Some(Poll::End) => break,
-                Some(poll) => self.absorb(index, poll)?,
-                None => {}
+    /// The dimension is read to its end in all processes before the first event, so that events are stamped
+    /// with what is known.
+    fn read_dimension(&mut self) -> Result<(), Over> {
+        let dimension = self.inlets.iter().position(|inlet| inlet.role == Role::Dimension);
+        if let Some(index) = dimension {
+            while !self.at_end(index) {
+                match self.take(index)? {
+                    Some(Poll::End) => break,
+                    Some(poll) => self.absorb(index, poll),
+                    None => {}
+                }
             }
         }
-        if self.step_records > 0 {
-            self.close_step();
+        self.tell(Told::DimensionRead);
+        while !self.may_read_events {
+            self.await_order()?;
         }
         Ok(())
     }
@@ -171,9 +174,9 @@ impl Pacing {
         self.inlets[index].ends.iter().all(|(partition, end)| position(partition) >= *end)
     }
 
-    fn read_all(&mut self) -> Result<(), Stopped> {
+    fn read_all(&mut self) -> Result<std::convert::Infallible, Over> {
         let mut ended = vec![false; self.inlets.len()];
-        if !self.pace.follow {
+        if !self.follow {
             for (index, inlet) in self.inlets.iter().enumerate() {
                 ended[index] = inlet.role == Role::Dimension && self.at_end(index);
             }
@@ -185,83 +188,136 @@ impl Pacing {
                 }
                 match self.take(index)? {
                     Some(Poll::End) => *ended = true,
-                    Some(poll) => self.absorb(index, poll)?,
+                    Some(poll) => self.absorb(index, poll),
                     None => {}
                 }
             }
-            self.close_by_time();
         }
-        Ok(())
+        self.tell(Told::Ended);
+        loop {
+            self.await_order()?;
+        }
     }
 
     /// What a source has next; `None` when it has nothing now.
-    fn take(&mut self, index: usize) -> Result<Option<Poll>, Stopped> {
+    fn take(&mut self, index: usize) -> Result<Option<Poll>, Over> {
         self.await_room()?;
         // Several sources share the wait, so that none delays another by more than its part.
-        let wait = if self.pace.follow { Duration::from_millis(2) } else { LOOK };
-        match self.inlets[index].polls.recv_timeout(wait) {
-            Ok(poll) => Ok(Some(poll)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Stopped),
+        let wait = if self.follow { Duration::from_millis(2) } else { LOOK };
+        let polls = &self.inlets[index].polls;
+        select! {
+            recv(self.around.orders) -> order => match order {
+                Ok(order) => self.obey(order).map(|()| None),
+                Err(_) => Err(Over),
+            },
+            recv(polls) -> poll => match poll {
+                Ok(poll) => Ok(Some(poll)),
+                // The source has failed, or it was stopped.
+                Err(_) => self.await_order().map(|()| None),
+            },
+            default(wait) => Ok(None),
         }
     }
 
     /// Waits while too much is open.
-    fn await_room(&self) -> Result<(), Stopped> {
-        let commit = Commit::of(self.epoch);
+    fn await_room(&mut self) -> Result<(), Over> {
         loop {
-            if self.failure.happened() || self.stop.load(Ordering::Relaxed) {
-                return Err(Stopped);
+            while let Ok(order) = self.around.orders.try_recv() {
+                self.obey(order)?;
             }
-            let has_room = |state: &super::progress::State| {
-                let open = state.open_epoch.max(commit.first_epoch());
-                self.epoch - open.min(self.epoch) < STEPS_IN_FLIGHT_MAX
-                    && Commit::of(state.open_epoch).0.saturating_add(1) >= commit.0
-                    && state.commit.0 + COMMITS_IN_FLIGHT_MAX >= commit.0
-            };
-            if has_room(&self.progress.wait(LOOK, has_room)) {
+            if self.full || self.is_stopping() {
+                self.await_order()?;
+                continue;
+            }
+            let (epoch, orders) = (self.epoch, &self.around.orders);
+            let has_room =
+                |state: &State| epoch - state.open_epoch.min(epoch) < STEPS_IN_FLIGHT_MAX;
+            let state =
+                self.around.progress.wait(LOOK, |state| has_room(state) || !orders.is_empty());
+            if self.around.failure.happened() {
+                return Err(Over);
+            }
+            if has_room(&state) && self.around.orders.is_empty() {
                 return Ok(());
             }
         }
     }
 
-    fn absorb(&mut self, index: usize, poll: Poll) -> Result<(), Stopped> {
+    /// Waits a moment for an order and does what it says.
+    fn await_order(&mut self) -> Result<(), Over> {
+        if self.around.failure.happened() {
+            return Err(Over);
+        }
+        self.is_stopping();
+        match self.around.orders.recv_timeout(LOOK) {
+            Ok(order) => self.obey(order),
+            Err(error) if error.is_timeout() => Ok(()),
+            Err(_) => Err(Over),
+        }
+    }
+
+    /// Whether someone wishes the run to stop, which the conductor is told once.
+    fn is_stopping(&mut self) -> bool {
+        if !self.stopping && self.around.stop.load(Ordering::Relaxed) {
+            self.stopping = true;
+            self.tell(Told::Stop);
+        }
+        self.stopping
+    }
+
+    fn obey(&mut self, order: Order) -> Result<(), Over> {
+        match order {
+            Order::Close { next } => {
+                self.close(next);
+                Ok(())
+            }
+            Order::ReadEvents => {
+                self.may_read_events = true;
+                Ok(())
+            }
+            Order::End | Order::Done => Err(Over),
+        }
+    }
+
+    fn absorb(&mut self, index: usize, poll: Poll) {
         match poll {
-            Poll::Batch(batch) => self.forward(index, batch)?,
+            Poll::Batch(batch) => self.forward(index, batch),
             Poll::Advanced { partition, next } => {
                 self.positions[index].insert(partition, next);
-                self.commit_started.get_or_insert_with(Instant::now);
+                self.begin();
             }
             Poll::Idle | Poll::End => {}
         }
-        if self.step_records >= self.pace.step_records {
-            self.close_step();
+        if self.step_records >= self.step_records_max && !self.full {
+            self.full = true;
+            self.tell(Told::Full { epoch: self.epoch });
         }
-        self.close_by_time();
-        Ok(())
     }
 
-    fn forward(&mut self, index: usize, batch: RawBatch) -> Result<(), Stopped> {
+    fn begin(&mut self) {
+        if !self.began {
+            self.began = true;
+            self.tell(Told::Began { epoch: self.epoch });
+        }
+    }
+
+    fn forward(&mut self, index: usize, batch: RawBatch) {
         let (records, bytes) = (batch.records.len() as u64, batch.bytes.len() as u64);
         self.positions[index].insert(batch.partition, batch.next);
-        if self.step_records == 0 {
-            self.step_started = Instant::now();
-        }
         self.step_records += records;
-        self.commit_records += records;
-        self.commit_started.get_or_insert_with(Instant::now);
+        self.begin();
         let role = self.inlets[index].role;
         let outlet = &self.outlets[self.turn % self.outlets.len()];
         self.turn += 1;
-        outlet.feed.send(Feed::Batch { role, epoch: self.epoch, batch }).map_err(|_| Stopped)?;
+        // A worker that is gone has failed, and the run is stopping.
+        outlet.feed.send(Feed::Batch { role, epoch: self.epoch, batch }).ok();
         outlet.wake.activate().ok();
         let lag = self.lag();
-        self.progress.update(|state| {
+        self.around.progress.update(|state| {
             state.records += records;
             state.bytes += bytes;
             state.lag = lag;
         });
-        Ok(())
     }
 
     fn lag(&self) -> u64 {
@@ -272,29 +328,24 @@ impl Pacing {
         self.inlets.iter().zip(&self.positions).map(behind).sum::<i64>() as u64
     }
 
-    fn close_by_time(&mut self) {
-        let old = |started: Instant, age| started.elapsed() >= age;
-        let due = self.commit_records >= self.pace.commit_records
-            || self.commit_started.is_some_and(|at| old(at, self.pace.commit_interval));
-        if due {
-            self.close_commit();
-        } else if self.pace.follow && self.step_records > 0 && old(self.step_started, STEP_AGE_MAX)
-        {
-            self.close_step();
-        }
-    }
-
-    fn close_step(&mut self) {
-        self.step_records = 0;
-        self.announce(self.epoch + 1);
-    }
-
-    /// Closes the commit at hand, if anything moved in it.
-    fn close_commit(&mut self) {
-        if self.commit_started.take().is_none() {
-            return;
-        }
+    /// Closes all epochs before `next`, and the commit at hand if `next` belongs to another.
+    fn close(&mut self, next: Epoch) {
         let commit = Commit::of(self.epoch);
+        self.epoch = next;
+        for outlet in &self.outlets {
+            outlet.feed.send(Feed::Close { next }).ok();
+            outlet.wake.activate().ok();
+        }
+        self.tell(Told::Closed { records: self.step_records });
+        (self.step_records, self.began, self.full) = (0, false, false);
+        if Commit::of(next) != commit {
+            let cuts = self.cuts(commit);
+            self.tell(Told::Cut(cuts));
+        }
+    }
+
+    /// This process's part of the cut of the commit that ends here.
+    fn cuts(&mut self, commit: Commit) -> Cuts {
         let mut end = Cut::default();
         let mut moved = Vec::new();
         for (index, inlet) in self.inlets.iter().enumerate() {
@@ -308,17 +359,11 @@ impl Pacing {
             }
         }
         self.committed.clone_from(&self.positions);
-        (self.step_records, self.commit_records) = (0, 0);
-        // A committer that is gone has failed, and the run is stopping.
-        self.cuts.send(Cuts { commit, moved, end }).ok();
-        self.announce(commit.next().first_epoch());
+        Cuts { commit, moved, end }
     }
 
-    fn announce(&mut self, next: Epoch) {
-        self.epoch = next;
-        for outlet in &self.outlets {
-            outlet.feed.send(Feed::Close { next }).ok();
-            outlet.wake.activate().ok();
-        }
+    fn tell(&self, told: Told) {
+        // A conductor that is gone has ended the run, or it has failed.
+        self.around.told.send((self.around.process, told)).ok();
     }
 }

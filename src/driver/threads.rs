@@ -1,39 +1,37 @@
-//! The threads of a run: sources, pacing, workers with their lanes, the committer.
+//! A run from its start to its last commit, as process 0 and as the others see it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fail::fail_point;
-use timely::scheduling::SyncActivator;
 
 use super::RunOptions;
+use super::conductor::{Conductor, Order, Pace, Told};
 use super::open::Opened;
-use super::pacing::{Inlet, Outlet, Pace, Pacing};
+use super::pacing::Surroundings;
+use super::process::{spawn, start};
 use super::progress::Progress;
+use super::refusal::is_refusal;
 use crate::clock::SystemClock;
-use crate::dataflow;
-use crate::groups::no_version;
+use crate::cluster::{Channels, Cluster, Controls, Link};
 use crate::hydrate::all_layouts;
 use crate::job::{FactLayout, Job};
-use crate::model::Epoch;
-use crate::offload::Lane;
 use crate::sink::{CommitParts, Committer, Counts, Cuts, Merger};
 use crate::source::cut::Cut;
-use crate::source::feed::{Feed, Role};
-use crate::source::{OffsetReporter, Poll, Source, SourceError};
-use crate::worker::{Failure, WorkerContext};
+use crate::source::feed::Role;
+use crate::source::{OffsetReporter, SourceError};
+use crate::worker::Failure;
 
-/// Batches that wait between a source and pacing.
-const POLLS_MAX: usize = 8;
-/// Batches that wait for a worker.
-const FEED_MAX: usize = 64;
 /// Commits that wait for the committer.
 const COMMITS_MAX: usize = 4;
-/// How long a source waits for a record, and a worker for work, before they look at the flags again.
+/// What waits for the conductor, from all processes.
+const TOLD_MAX: usize = 1024;
+/// Orders that wait for a process: it is told of every epoch that is closed, and reads little ahead.
+const ORDERS_MAX: usize = 1024;
+/// How long anything is awaited before the failure flag is looked at again.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What a run did.
@@ -44,43 +42,159 @@ pub(super) struct Finished {
     pub changes: u64,
 }
 
-/// Runs until pacing ends and the last commit stands.
-pub(super) fn run(
+/// Runs the only process, or process 0, until the last commit stands.
+pub(super) fn lead(
     job: &Arc<Job>,
     options: &RunOptions,
-    mut opened: Opened,
+    opened: Opened,
+    cluster: Option<Cluster>,
     progress: &Arc<Progress>,
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<Finished> {
     let failure = Arc::new(Failure::default());
+    let (told, told_queue) = bounded::<(usize, Told)>(TOLD_MAX);
+    let mut others = Others::connect(cluster, &told, &failure)?;
+    let (own_orders, orders) = bounded::<Order>(ORDERS_MAX);
     let (cuts, cuts_queue) = bounded::<Cuts>(COMMITS_MAX);
-    let (parts, parts_queue) = bounded::<CommitParts>(COMMITS_MAX);
-    let sources = std::mem::take(&mut opened.sources);
-    let start = opened.commit;
-    let (workers, outlets) = start_workers(job, options, &opened, parts, &failure, progress)?;
-    let (inlets, readers) = start_sources(sources, &opened.stored.cut, &failure, progress, stop)?;
     let pace = Pace {
-        step_records: options.step_records,
         commit_records: options.commit_records,
         commit_interval: job.lake.commit_interval,
         follow: options.follow,
     };
-    let pacing = Pacing::new(
-        pace,
-        inlets,
-        outlets,
-        cuts,
-        Arc::clone(progress),
-        Arc::clone(&failure),
-        Arc::clone(stop),
-        start,
-    );
-    let pacing = spawn("pacing".to_owned(), move || pacing.run())?;
+    let all_orders = std::iter::once(own_orders).chain(others.orders.iter().cloned()).collect();
+    let (shared, stopped) = (Arc::clone(progress), Arc::clone(&failure));
+    let conductor =
+        Conductor::new(pace, told_queue, all_orders, cuts, shared, stopped, opened.commit);
+    let conductor = spawn("conductor".to_owned(), move || conductor.run())?;
+    let around = Surroundings {
+        process: 0,
+        told,
+        orders,
+        progress: Arc::clone(progress),
+        failure: Arc::clone(&failure),
+        stop: Arc::clone(stop),
+        read: Arc::default(),
+    };
+    let (parts, parts_queue) = bounded::<CommitParts>(COMMITS_MAX);
+    let (running, opened) = start(job, options, opened, around, others.links.take(), parts)?;
+    let committer = committer(job, opened)?;
+    let reports = GroupReports::new(job)?;
+    // The committer has the thread of the caller.
+    let finished = commit_all(committer, &reports, &parts_queue, &cuts_queue, &failure, progress);
+    drop((parts_queue, cuts_queue));
+    running.end(&failure)?;
+    conductor.join().map_err(|_| anyhow!("the conductor panicked"))?;
+    progress.update(|state| state.ended = true);
+    others.end(&failure);
+    failure.take().map_or(Ok(finished), Err)
+}
+
+/// The other processes, from the view of process 0.
+#[derive(Default)]
+struct Others {
+    /// Timely's connections, by process; none for a process alone.
+    links: Option<Vec<Option<Link>>>,
+    orders: Vec<Sender<Order>>,
+    controls: Option<Controls>,
+    cluster: Option<Cluster>,
+    over: Arc<AtomicBool>,
+}
+
+impl Others {
+    fn connect(
+        cluster: Option<Cluster>,
+        told: &Sender<(usize, Told)>,
+        failure: &Arc<Failure>,
+    ) -> anyhow::Result<Self> {
+        let mut others = Others::default();
+        let Some(mut cluster) = cluster else { return Ok(others) };
+        others.links = Some(cluster.links(failure));
+        let mut channels = Vec::new();
+        for (process, stream) in std::mem::take(&mut cluster.controls) {
+            let (sender, queue) = bounded::<Order>(ORDERS_MAX);
+            others.orders.push(sender);
+            channels.push(Channels { process, stream, queue });
+        }
+        let told = told.clone();
+        let hear = move |process, (_, message): (usize, Told)| {
+            // A conductor that is gone has ended the run.
+            told.send((process, message)).ok();
+        };
+        let controls = Controls::start(0, channels, hear, failure, is_refusal, &others.over);
+        others.controls = Some(controls.context("cannot start the threads of a connection")?);
+        others.cluster = Some(cluster);
+        Ok(others)
+    }
+
+    /// The run is over: the others may go, or are told why it failed.
+    fn end(self, failure: &Failure) {
+        self.over.store(!failure.happened(), Ordering::SeqCst);
+        for process in self.orders {
+            process.send(Order::Done).ok();
+        }
+        if let Some(controls) = self.controls {
+            controls.join();
+        }
+    }
+}
+
+/// Runs a process beside process 0, until process 0 says that the last commit stands.
+pub(super) fn run_beside(
+    job: &Arc<Job>,
+    options: &RunOptions,
+    opened: Opened,
+    mut cluster: Cluster,
+    progress: &Arc<Progress>,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<()> {
+    let failure = Arc::new(Failure::default());
+    let me = cluster.processes.process;
+    let links = Some(cluster.links(&failure));
+    let (told, told_queue) = bounded::<(usize, Told)>(TOLD_MAX);
+    let (orders, orders_queue) = bounded::<Order>(ORDERS_MAX);
+    let (done, is_done) = bounded::<()>(1);
+    let over = Arc::new(AtomicBool::new(false));
+    let controls = std::mem::take(&mut cluster.controls).into_iter();
+    let channels = controls
+        .map(|(process, stream)| Channels { process, stream, queue: told_queue.clone() })
+        .collect();
+    let (woken, ending) = (Arc::clone(progress), Arc::clone(&over));
+    let hear = move |_, order: Order| {
+        if matches!(order, Order::Done) {
+            ending.store(true, Ordering::SeqCst);
+            done.try_send(()).ok();
+        }
+        orders.send(order).ok();
+        // Wakes pacing where it waits for room.
+        woken.update(|_| ());
+    };
+    let controls = Controls::start(me, channels, hear, &failure, is_refusal, &over)
+        .context("cannot start the threads of a connection")?;
+    let around = Surroundings {
+        process: me,
+        told,
+        orders: orders_queue,
+        progress: Arc::clone(progress),
+        failure: Arc::clone(&failure),
+        stop: Arc::clone(stop),
+        read: Arc::default(),
+    };
+    // No part of a commit comes here: they meet on worker 0.
+    let (parts, _parts_queue) = bounded::<CommitParts>(1);
+    let (running, _opened) = start(job, options, opened, around, links, parts)?;
+    running.end(&failure)?;
+    while !failure.happened() && is_done.recv_timeout(LOOK).is_err() {}
+    progress.update(|state| state.ended = true);
+    controls.join();
+    failure.take().map_or(Ok(()), Err)
+}
+
+fn committer(job: &Arc<Job>, opened: Opened) -> anyhow::Result<Committer> {
     let layout = FactLayout::new(&job.events, &job.aggregates, &job.funnels)?;
     let layouts = all_layouts(job, &layout);
     let mut merger = Merger::new(job.lake.state.clone(), opened.incarnation, layouts);
     merger.start(&opened.stored.slabs);
-    let committer = Committer {
+    Ok(Committer {
         job: Arc::clone(job),
         tables: opened.tables,
         loaded: opened.loaded,
@@ -92,30 +206,7 @@ pub(super) fn run(
         interner: opened.interner,
         clock: Arc::new(SystemClock),
         merger,
-    };
-    let reports = GroupReports::new(job)?;
-    // The committer has the thread of the caller.
-    let finished = commit_all(committer, &reports, &parts_queue, &cuts_queue, &failure, progress);
-    drop((parts_queue, cuts_queue));
-    for thread in readers.into_iter().chain([pacing]) {
-        thread.join().map_err(|_| anyhow!("a thread of the run panicked"))?;
-    }
-    for worker in workers.join() {
-        worker.map_err(|error| anyhow!("a worker failed: {error}"))?;
-    }
-    progress.update(|state| state.ended = true);
-    match failure.take() {
-        Some(error) => Err(error),
-        None => Ok(finished),
-    }
-}
-
-fn spawn(
-    name: String,
-    body: impl FnOnce() + Send + 'static,
-) -> anyhow::Result<std::thread::JoinHandle<()>> {
-    let thread = std::thread::Builder::new().name(name.clone());
-    thread.spawn(body).with_context(|| format!("cannot start the thread {name}"))
+    })
 }
 
 /// Tells Kafka's consumer groups how far the job is, for lag tools; the offsets are never read back.
@@ -173,152 +264,4 @@ fn commit_all(
         }
     }
     Finished { committer, counts, changes }
-}
-
-type Reader = std::thread::JoinHandle<()>;
-
-fn start_sources(
-    sources: Vec<(Role, Box<dyn Source>)>,
-    cut: &Cut,
-    failure: &Arc<Failure>,
-    progress: &Arc<Progress>,
-    stop: &Arc<AtomicBool>,
-) -> anyhow::Result<(Vec<Inlet>, Vec<Reader>)> {
-    let (mut inlets, mut readers) = (Vec::new(), Vec::new());
-    for (role, mut source) in sources {
-        let (polls, queue) = bounded::<Poll>(POLLS_MAX);
-        let topic = source.topic();
-        let (start, ends) = (source.start(), source.ends());
-        let saved = cut.offsets(&topic);
-        inlets.push(Inlet { role, topic: Arc::clone(&topic), saved, start, ends, polls: queue });
-        let (failure, progress) = (Arc::clone(failure), Arc::clone(progress));
-        let stop = Arc::clone(stop);
-        readers.push(spawn(format!("source-{topic}"), move || {
-            let over = || failure.happened() || stop.load(Ordering::Relaxed);
-            if let Err(error) = read(&mut *source, &polls, over) {
-                failure.fail(error.into());
-                progress.update(|state| state.ended = true);
-            }
-        })?);
-    }
-    Ok((inlets, readers))
-}
-
-/// Reads a source until its end, or until nobody wants more.
-fn read(
-    source: &mut dyn Source,
-    polls: &Sender<Poll>,
-    over: impl Fn() -> bool,
-) -> Result<(), SourceError> {
-    while !over() {
-        let poll = source.poll(LOOK)?;
-        let ended = matches!(poll, Poll::End);
-        if matches!(poll, Poll::Idle) {
-            continue;
-        }
-        fail_point!("source.read");
-        if polls.send(poll).is_err() || ended {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// What a worker thread takes along.
-type Seat = (Receiver<Feed>, Arc<WorkerContext>);
-type Workers = timely::communication::WorkerGuards<()>;
-
-fn start_workers(
-    job: &Arc<Job>,
-    options: &RunOptions,
-    opened: &Opened,
-    parts: Sender<CommitParts>,
-    failure: &Arc<Failure>,
-    progress: &Arc<Progress>,
-) -> anyhow::Result<(Workers, Vec<Outlet>)> {
-    let (mut feeds, mut seats) = (Vec::new(), Vec::new());
-    let stored = Arc::new(opened.stored.clone());
-    for worker in 0..options.workers {
-        let (feed, queue) = bounded::<Feed>(FEED_MAX);
-        let context = context(job, options, opened, &stored, worker, &parts, failure)?;
-        feeds.push(feed);
-        seats.push(Mutex::new(Some((queue, Arc::new(context)))));
-    }
-    drop(parts);
-    let (wakes, wakes_queue) = bounded::<(usize, SyncActivator)>(options.workers);
-    let progress = Arc::clone(progress);
-    let mut config = timely::Config::process(options.workers);
-    config.worker = config.worker.idle_spin(Duration::ZERO);
-    let guards = timely::execute(config, move |worker| {
-        let seat = seats[worker.index()].lock().unwrap_or_else(|held| held.into_inner()).take();
-        if let Some(seat) = seat {
-            work(worker, seat, &wakes, &progress);
-        }
-    })
-    .map_err(|error| anyhow!("cannot start the workers: {error}"))?;
-    let mut woken: Vec<(usize, SyncActivator)> = wakes_queue.iter().take(options.workers).collect();
-    woken.sort_by_key(|(worker, _)| *worker);
-    let pairs = feeds.into_iter().zip(woken);
-    Ok((guards, pairs.map(|(feed, (_, wake))| Outlet { feed, wake }).collect()))
-}
-
-fn context(
-    job: &Arc<Job>,
-    options: &RunOptions,
-    opened: &Opened,
-    stored: &Arc<crate::sink::Stored>,
-    worker: usize,
-    parts: &Sender<CommitParts>,
-    failure: &Arc<Failure>,
-) -> anyhow::Result<WorkerContext> {
-    let columns = job.dimension.as_ref().map_or(0, |dimension| dimension.columns.len());
-    Ok(WorkerContext {
-        worker,
-        workers: options.workers,
-        job: Arc::clone(job),
-        layout: FactLayout::new(&job.events, &job.aggregates, &job.funnels)?,
-        tables: Arc::clone(&opened.tables),
-        interner: Arc::clone(&opened.interner),
-        no_version: no_version(&opened.interner, columns),
-        incarnation: opened.incarnation,
-        start: opened.commit,
-        stored: Arc::clone(stored),
-        state_dir: job.lake.state.clone(),
-        store: opened.store.clone(),
-        lane: Lane::start(format!("lane-{worker}")).context("cannot start a lane")?,
-        committer: parts.clone(),
-        failure: Arc::clone(failure),
-        dedup_bytes_max: options.dedup_bytes_max / options.workers,
-        users_bytes_max: options.users_bytes_max / options.workers,
-    })
-}
-
-/// The life of a worker thread.
-fn work(
-    worker: &mut timely::worker::Worker,
-    (feed, context): Seat,
-    wakes: &Sender<(usize, SyncActivator)>,
-    progress: &Progress,
-) {
-    let index = worker.index();
-    let failure = Arc::clone(&context.failure);
-    let built = worker.dataflow_named("tidewater", |scope| dataflow::build(scope, feed, &context));
-    drop(context);
-    wakes.send((index, built.wake)).ok();
-    let mut published: Option<Epoch> = None;
-    while worker.has_dataflows() {
-        if failure.happened() {
-            for dataflow in worker.installed_dataflows() {
-                worker.drop_dataflow(dataflow);
-            }
-            break;
-        }
-        worker.step_or_park(Some(LOOK));
-        let open = built.steps.with_frontier(|frontier| frontier.first().copied());
-        if index == 0 && open != published {
-            published = open;
-            let open = open.unwrap_or(Epoch::MAX);
-            progress.update(|state| state.open_epoch = state.open_epoch.max(open));
-        }
-    }
 }

@@ -96,12 +96,18 @@ impl Interner {
 pub struct LocalInterner {
     shared: std::sync::Arc<Interner>,
     known: HashMap<u64, Box<[u8]>>,
+    met: Vec<Symbol>,
 }
 
 impl LocalInterner {
     /// An empty view of `shared`.
     pub fn new(shared: std::sync::Arc<Interner>) -> Self {
-        LocalInterner { shared, known: HashMap::new() }
+        LocalInterner { shared, known: HashMap::new(), met: Vec::new() }
+    }
+
+    /// The symbols that were met for the first time since the last call.
+    pub fn take_met(&mut self) -> Vec<Symbol> {
+        std::mem::take(&mut self.met)
     }
 
     /// As [`Interner::intern`].
@@ -112,6 +118,7 @@ impl LocalInterner {
             None => {
                 self.shared.intern(content);
                 self.known.insert(hash, content.into());
+                self.met.push(Symbol(hash));
             }
         }
         Symbol(hash)

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fail::fail_point;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::cuts::{CutRow, cut_rows};
@@ -76,7 +77,7 @@ pub enum CommitterError {
 }
 
 /// The cut of a commit, from pacing.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Cuts {
     /// The commit.
     pub commit: Commit,

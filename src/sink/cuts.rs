@@ -8,12 +8,16 @@ use arrow_array::{
 };
 use arrow_schema::{ArrowError, SchemaRef};
 
+use serde::{Deserialize, Serialize};
+
+use super::committer::Cuts;
 use super::finished::Counts;
 use crate::model::{Commit, Incarnation};
+use crate::source::cut::Cut;
 use crate::source::feed::Role;
 
 /// What a commit moved in one Kafka partition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CutRow {
     /// The topic's role.
     pub role: Role,
@@ -25,6 +29,23 @@ pub struct CutRow {
     pub start: i64,
     /// The offset behind the last one.
     pub end: i64,
+}
+
+impl Cuts {
+    /// The cut of a commit from the parts of all processes, each of which reads other Kafka partitions.
+    pub fn join(commit: Commit, parts: Vec<Cuts>) -> Cuts {
+        let (mut moved, mut end) = (Vec::new(), Cut::default());
+        for part in parts {
+            moved.extend(part.moved);
+            for (topic, offsets) in part.end.topics() {
+                let mut joined = end.offsets(topic);
+                joined.extend(offsets);
+                end.set(topic, joined);
+            }
+        }
+        moved.sort_by_key(|row| (row.role, row.partition));
+        Cuts { commit, moved, end }
+    }
 }
 
 /// Rows of the table `cuts`.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use self::file::PartitionFile;
-use super::{Offsets, OpenOptions, Poll, Source, SourceError};
+use super::{Offsets, OpenOptions, Poll, Share, Source, SourceError};
 use crate::job::SourceSpec;
 
 mod file;
@@ -31,6 +31,7 @@ pub struct DirectorySource {
     topic: Arc<str>,
     path: PathBuf,
     follow: bool,
+    share: Share,
     /// Sorted by partition.
     files: Vec<PartitionFile>,
     /// Index of the file whose turn it is.
@@ -55,14 +56,16 @@ impl DirectorySource {
     /// Opens every partition of the folder `path` and checks the saved positions against the files.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<DirectorySource, SourceError> {
         let topic: Arc<str> = SourceSpec::Directory(path.to_owned()).topic().into();
-        let Listing { found, ignored } = list(path)?;
+        let Listing { mut found, ignored } = list(path)?;
         for name in ignored {
             warn!(folder = %path.display(), file = name, "ignored: a partition is named N.jsonl");
         }
         if found.is_empty() {
             warn!(folder = %path.display(), "no partition files (0.jsonl, 1.jsonl, …)");
         }
-        for (&partition, &saved) in &options.saved {
+        found.retain(|(partition, _)| options.share.has(*partition));
+        let saved = options.saved.iter().filter(|(partition, _)| options.share.has(**partition));
+        for (&partition, &saved) in saved {
             if !found.iter().any(|(number, _)| *number == partition) {
                 gone(&topic, path, partition, saved, options.accept_loss)?;
             }
@@ -71,6 +74,7 @@ impl DirectorySource {
             topic,
             path: path.to_owned(),
             follow: options.follow,
+            share: options.share,
             files: Vec::with_capacity(found.len()),
             turn: 0,
             looked: Instant::now(),
@@ -107,6 +111,9 @@ impl DirectorySource {
             file.look(&self.topic)?;
         }
         for (partition, path) in list(&self.path)?.found {
+            if !self.share.has(partition) {
+                continue;
+            }
             if let Err(at) = self.files.binary_search_by_key(&partition, PartitionFile::partition) {
                 let mut file = PartitionFile::open(partition, path)?;
                 file.start_at(0, &self.topic, false)?;

@@ -71,11 +71,12 @@ impl KafkaSource {
             let saved = options.saved.get(&partition).copied();
             let limits = (low[&partition], high[&partition]);
             let next = places::start(&client.topic, partition, saved, limits, options.accept_loss)?;
-            places.push(Place::new(next, high[&partition], !options.follow));
+            let place = Place::new(next, high[&partition], !options.follow);
+            places.push(place.read_here(options.share.has(partition)));
         }
         let mut source = KafkaSource {
             client,
-            start: (0..).zip(places.iter().map(|place| place.next)).collect(),
+            start: Offsets::new(),
             places,
             options: options.clone(),
             gather: Gather::default(),
@@ -85,6 +86,7 @@ impl KafkaSource {
             messages: 0,
             told: None,
         };
+        source.start = source.positions();
         source.assign()?;
         Ok(source)
     }
@@ -149,8 +151,10 @@ impl KafkaSource {
         self.client.consumer.pause(&list).map_err(|error| self.failed(&error.to_string()))
     }
 
+    /// The positions of the partitions that are read here.
     fn positions(&self) -> Offsets {
-        (0..).zip(self.places.iter().map(|place| place.next)).collect()
+        let places = (0..).zip(&self.places).filter(|(_, place)| place.here);
+        places.map(|(partition, place)| (partition, place.next)).collect()
     }
 }
 
@@ -194,7 +198,8 @@ impl Source for KafkaSource {
 
     fn ends(&self) -> Offsets {
         let end = |place: &Place| if place.bounded { place.end } else { place.end.max(place.next) };
-        (0..).zip(self.places.iter().map(end)).collect()
+        let places = (0..).zip(&self.places).filter(|(_, place)| place.here);
+        places.map(|(partition, place)| (partition, end(place))).collect()
     }
 
     fn poll(&mut self, timeout: Duration) -> Result<Poll, SourceError> {
@@ -232,7 +237,7 @@ impl Source for KafkaSource {
                     if let Some(poll) = self.leftover() {
                         return Ok(poll);
                     }
-                    if self.places.iter().all(|place| place.done) {
+                    if !self.options.follow && self.places.iter().all(|place| place.done) {
                         return Ok(Poll::End);
                     }
                     self.refresh_if_due()?;

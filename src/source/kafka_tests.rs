@@ -40,6 +40,7 @@ fn options() -> OpenOptions {
         follow: false,
         accept_loss: false,
         connect_timeout: SOON,
+        share: crate::source::Share::ALL,
         headers: false,
     }
 }

@@ -104,8 +104,30 @@ pub struct OpenOptions {
     pub accept_loss: bool,
     /// How long to try a broker that does not answer.
     pub connect_timeout: Duration,
+    /// Which partitions are read.
+    pub share: Share,
     /// Hand out the headers of records (Kafka only): they cost a copy more, so only who stores them asks.
     pub headers: bool,
+}
+
+/// The partitions of a topic that a process reads: those whose number leaves `process` when it is divided by
+/// `processes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// The process.
+    pub process: usize,
+    /// All of them.
+    pub processes: usize,
+}
+
+impl Share {
+    /// The only process reads all.
+    pub const ALL: Share = Share { process: 0, processes: 1 };
+
+    /// Whether the partition belongs to the share.
+    pub fn has(&self, partition: i32) -> bool {
+        partition as usize % self.processes == self.process
+    }
 }
 
 /// Reads one topic in log order. A source lives on one thread; it may block for the time given to `poll`.

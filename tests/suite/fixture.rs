@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
@@ -93,6 +94,43 @@ impl Fixture {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {}\n{stderr}", output.status);
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// `tidewater run job.toml` for each of `count` processes of one run, not started yet.
+    pub fn processes(&self, count: usize, arguments: &[&str]) -> Vec<Command> {
+        let listeners: Vec<TcpListener> =
+            (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
+        let addresses: Vec<String> = listeners.iter().map(address).collect();
+        let hostfile = self.path(&format!("hosts-{}", addresses[0].replace(':', "-")));
+        fs::write(&hostfile, addresses.join("\n")).unwrap();
+        let command = |process: usize| {
+            let mut command = self.command(arguments);
+            command.args([format!("--processes={count}"), format!("--process={process}")]);
+            command.arg("--hostfile").arg(&hostfile);
+            command
+        };
+        (0..count).map(command).collect()
+    }
+
+    /// Runs the job in `count` processes, which must succeed, and gives the report.
+    pub fn report_of(&self, count: usize, arguments: &[&str]) -> Value {
+        if count == 1 {
+            return self.report(arguments);
+        }
+        let json = [arguments, &["--output=json"]].concat();
+        let commands = self.processes(count, &json);
+        let ends: Vec<Output> = std::thread::scope(|scope| {
+            let started: Vec<_> =
+                commands.into_iter().map(|command| scope.spawn(|| output_of(command))).collect();
+            started.into_iter().map(|process| process.join().unwrap()).collect()
+        });
+        for (process, end) in ends.iter().enumerate() {
+            let stderr = String::from_utf8_lossy(&end.stderr);
+            assert!(end.status.success(), "process {process} of {count}: {}\n{stderr}", end.status);
+            assert_eq!(end.stdout.is_empty(), process > 0, "process 0 reports");
+        }
+        serde_json::from_slice(&ends[0].stdout).unwrap()
     }
 
     /// Runs the job, which must end with exit code `code`, and gives what it said on standard error.

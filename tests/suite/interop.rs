@@ -132,9 +132,9 @@ fn other_programs_read_every_snapshot_and_compute_the_same_from_the_lines() {
     fixture.write_job(&job);
     fixture.report(&["--workers=1", "--commit-records=3000"]);
     generate(&folder, &["--append", "--events=8000", "--moves=30", "--deletes=5"]);
-    fixture.report(&["--workers=3", "--commit-records=3000", "--user-memory=0"]);
+    fixture.report_of(2, &["--workers=2", "--commit-records=3000", "--user-memory=0"]);
     generate(&folder, &["--append", "--events=4000", "--plan-changes=20"]);
-    fixture.report(&["--workers=4", "--commit-records=3000"]);
+    fixture.report_of(4, &["--workers=1", "--commit-records=3000"]);
 
     let expected = fixture.path("expected");
     let recompute = in_repository("scripts/expected");

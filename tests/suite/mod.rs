@@ -6,6 +6,7 @@ mod small;
 mod tables;
 
 mod cli;
+mod cluster;
 mod differential;
 mod faults;
 mod horizon;

@@ -14,6 +14,7 @@ fn options() -> OpenOptions {
         follow: false,
         accept_loss: false,
         connect_timeout: Duration::from_secs(1),
+        share: crate::source::Share::ALL,
         headers: false,
     }
 }

@@ -191,10 +191,11 @@ impl KafkaSource {
         for (partition, low) in low {
             let topic = &*self.client.topic;
             warn!(topic, partition, offset = low, "new kafka partition, read from its beginning");
-            self.places.push(Place::new(low, high[&partition], false));
+            let place = Place::new(low, high[&partition], false);
+            self.places.push(place.read_here(self.options.share.has(partition)));
         }
-        if self.places.len() > known {
-            let list = self.list(known, |_| true)?;
+        let list = self.list(known, |place| place.here)?;
+        if list.count() > 0 {
             let assigned = self.client.consumer.incremental_assign(&list);
             assigned.map_err(|error| self.failed(&error.to_string()))?;
         }

@@ -15,13 +15,20 @@ pub(super) struct Place {
     pub(super) end: i64,
     /// Reading stops at `end`.
     pub(super) bounded: bool,
-    /// The end is reached.
+    /// The end is reached, or another process reads the partition.
     pub(super) done: bool,
+    /// This process reads the partition.
+    pub(super) here: bool,
 }
 
 impl Place {
     pub(super) fn new(next: i64, end: i64, bounded: bool) -> Place {
-        Place { next, told: next, end, bounded, done: bounded && next >= end }
+        Place { next, told: next, end, bounded, done: bounded && next >= end, here: true }
+    }
+
+    /// The place of a partition that is read here or by another process.
+    pub(super) fn read_here(self, here: bool) -> Place {
+        Place { here, done: self.done || !here, ..self }
     }
 }
 

@@ -22,8 +22,8 @@ use super::tables::Tables;
 /// Histories of each test in a normal run; `TIDEWATER_ORACLE=FROM..TO` chooses others for the first test.
 const HISTORIES: u64 = 10;
 
-/// Runs one history.
-fn play(seed: u64) {
+/// Runs one history, each round in as many processes and worker threads as `size` says.
+fn play(seed: u64, size: impl Fn(&mut Random) -> (usize, usize)) {
     let mut random = Random::new(seed);
     let spec = Spec::random(&mut random);
     let mut history = History::new(&mut random);
@@ -31,8 +31,9 @@ fn play(seed: u64) {
     let frees_memory = random.chance(50);
     for _ in 0..random.between(3, 6) {
         history.append(&fixture);
+        let (processes, workers) = size(&mut random);
         let mut arguments = vec![
-            format!("--workers={}", random.between(1, 4)),
+            format!("--workers={workers}"),
             format!("--step-records={}", random.pick(&[1, 7, 50, 1000])),
             format!("--commit-records={}", random.pick(&[1, 20, 100, 100_000])),
         ];
@@ -41,7 +42,7 @@ fn play(seed: u64) {
             arguments.push("--user-memory=0".to_owned());
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let report = fixture.report(&arguments);
+        let report = fixture.report_of(processes, &arguments);
         let records = log::read(&fixture.path(""));
         if report["commit"] == 0 {
             assert!(records.is_empty(), "seed {seed}: records without a commit");
@@ -63,7 +64,8 @@ fn play(seed: u64) {
 /// Runs the histories of these seeds, and says which one fails.
 fn play_all(seeds: Range<u64>) {
     for seed in seeds {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(seed))) {
+        let threads = |random: &mut Random| (1, random.between(1, 4));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(seed, threads))) {
             eprintln!(
                 "history {seed} fails: TIDEWATER_ORACLE={seed}..{} scripts/test oracle",
                 seed + 1
@@ -105,4 +107,15 @@ fn every_table_at_every_commit_equals_a_plain_recomputation_3() {
 #[test]
 fn every_table_at_every_commit_equals_a_plain_recomputation_4() {
     play_all(seeds(3));
+}
+
+#[test]
+fn several_processes_give_the_same_answers() {
+    for seed in 1_000..1_008 {
+        let sizes = |random: &mut Random| *random.pick(&[(2, 1), (2, 2), (4, 1), (1, 2), (3, 1)]);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(seed, sizes))) {
+            eprintln!("history {seed} fails in several processes");
+            resume_unwind(panic);
+        }
+    }
 }
