@@ -128,7 +128,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     writeln!(out, "\nRunning the job {} …", file.display())?;
     let mut options = RunOptions::default();
     options.workers = args.workers.map_or(options.workers, usize::from);
-    let report = run_job(job::load(&file)?, &options)?;
+    let report = run_job(job::load(&file)?, &options, None)?;
     let report = report.context("the only process has no report")?;
     write!(out, "{}", describe(&report))?;
     tell(&file, &report, &mut out)

@@ -2,9 +2,11 @@
 
 pub mod demo;
 pub mod generate;
+mod health;
 pub mod processes;
 pub mod run;
 pub mod show;
+mod supervise;
 pub mod validate;
 
 use std::io::{self, IsTerminal};
@@ -78,6 +80,9 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     };
     if error.chain().any(is_wrong_input) {
         return 2;
+    }
+    if let Some(supervise::SuperviseError::Final { code, .. }) = error.downcast_ref() {
+        return *code;
     }
     if driver::is_refusal(error) { 3 } else { 1 }
 }

@@ -1,6 +1,7 @@
 //! `tidewater run`: runs a job, shows how far it is, and reports what it did.
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -10,7 +11,8 @@ use anyhow::Context;
 use clap::ValueEnum;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
-use super::processes;
+use super::supervise::supervise;
+use super::{health, processes};
 use crate::driver::{self, COMMIT_RECORDS, Controls, Report, RunOptions, STEP_RECORDS, State};
 use crate::job;
 use crate::model::Commit;
@@ -18,6 +20,8 @@ use crate::model::Commit;
 /// How often progress is shown on a terminal, and in plain lines.
 const REDRAW: Duration = Duration::from_millis(200);
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a run may take to end after a signal.
+const STOP_TIME_MAX: Duration = Duration::from_secs(29);
 
 /// Run a job: read what is new, and commit all tables at once.
 ///
@@ -59,6 +63,15 @@ pub struct Args {
     /// Memory for users and their rows; beyond it they are read from disk again
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub user_memory: usize,
+    /// Answer GET /live and GET /ready on this address: 200, or 503 and why
+    #[arg(long, value_name = "ADDR", value_parser = health_address)]
+    pub health: Option<SocketAddr>,
+    /// Start the run again when it fails, after a pause that doubles from 0.2 s to 30 s
+    #[arg(long)]
+    pub supervise: bool,
+    /// Failures in a row after which a supervised run is given up; one that lived for a minute starts afresh
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub give_up_after: u32,
     #[command(flatten)]
     pub processes: processes::Args,
     /// How the report at the end is printed
@@ -82,10 +95,16 @@ pub enum Output {
 
 /// Runs the job of `args`.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    if args.supervise {
+        // What is wrong with the job file is said once, and before anything is started.
+        job::load(&args.job)?;
+        options(args)?;
+        return supervise(args.give_up_after);
+    }
     let job = job::load(&args.job)?;
     let options = options(args)?;
     // Process 0 has the report.
-    let Some(report) = run_job(job, &options)? else { return Ok(()) };
+    let Some(report) = run_job(job, &options, args.health)? else { return Ok(()) };
     let mut out = std::io::stdout().lock();
     match args.output {
         Output::Json => writeln!(out, "{}", serde_json::to_string(&report)?),
@@ -112,9 +131,16 @@ fn options(args: &Args) -> anyhow::Result<RunOptions> {
 }
 
 /// Runs a job with progress on standard error; an interrupt ends it at a commit.
-pub fn run_job(job: job::Job, options: &RunOptions) -> anyhow::Result<Option<Report>> {
+pub fn run_job(
+    job: job::Job,
+    options: &RunOptions,
+    health: Option<SocketAddr>,
+) -> anyhow::Result<Option<Report>> {
     let controls = Controls::default();
     stop_at_interrupt(&controls.stop)?;
+    if let Some(address) = health {
+        health::serve(address, &controls)?;
+    }
     let (ended, end) = mpsc::channel::<()>();
     let watched = controls.clone();
     let follow = options.follow;
@@ -128,6 +154,14 @@ pub fn run_job(job: job::Job, options: &RunOptions) -> anyhow::Result<Option<Rep
     report
 }
 
+/// `PORT` alone is a port of the loopback interface.
+fn health_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    text.parse().map_err(|_| "expected PORT (on 127.0.0.1) or IP:PORT".to_owned())
+}
+
 /// The first signal ends the run at a commit, the second one at once.
 fn stop_at_interrupt(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let stop = Arc::clone(stop);
@@ -136,8 +170,23 @@ fn stop_at_interrupt(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             std::process::exit(130);
         }
         tracing::warn!("stopping at the next commit; once more stops at once");
+        let limit = std::thread::Builder::new().name("limit".to_owned()).spawn(end_in_time);
+        if let Err(error) = limit {
+            tracing::warn!(%error, "no limit for the time to stop");
+        }
     })
     .context("cannot listen for signals")
+}
+
+/// Ends a program that does not come to its end after a signal.
+fn end_in_time() {
+    let end = Instant::now() + STOP_TIME_MAX;
+    while Instant::now() < end {
+        std::thread::park_timeout(STOP_TIME_MAX);
+    }
+    let seconds = STOP_TIME_MAX.as_secs();
+    eprintln!("error: no end at a commit within {seconds} s; the last commit stands");
+    std::process::exit(1);
 }
 
 fn show_progress(controls: &Controls, end: &mpsc::Receiver<()>, follow: bool) {

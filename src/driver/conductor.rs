@@ -221,6 +221,10 @@ impl Conductor {
             let commit = Commit::of(self.epoch);
             (self.commit_started, self.commit_records) = (None, 0);
             self.closed.entry(commit).or_default();
+            self.progress.update(|state| {
+                state.closed = commit;
+                state.closed_since.get_or_insert_with(Instant::now);
+            });
             self.close(commit.next().first_epoch());
         } else if self.step_full || self.pace.follow && old(self.step_started, STEP_AGE_MAX) {
             self.close(self.epoch + 1);

@@ -1,7 +1,7 @@
 //! How far a run is: written by the workers and the committer, awaited by pacing, shown by the command line.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::model::{Commit, Epoch};
 
@@ -27,6 +27,10 @@ pub struct State {
     pub bytes: u64,
     /// Records known to wait at the sources (bytes for a directory).
     pub lag: u64,
+    /// The newest commit that is closed: nothing is added to it any more.
+    pub closed: Commit,
+    /// Since when the oldest commit that is closed waits to stand.
+    pub closed_since: Option<Instant>,
     /// The run has failed or is over: nothing will move any more.
     pub ended: bool,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -254,6 +254,8 @@ fn commit_all(
                 progress.update(|state| {
                     state.commit = committed.commit;
                     state.commits += 1;
+                    let more = state.closed > committed.commit;
+                    state.closed_since = more.then(Instant::now);
                 });
             }
             Err(error) => {

@@ -3,6 +3,7 @@
 mod damage;
 mod refusals;
 mod takeover;
+mod watched;
 
 use super::fixture::{Fixture, output_of, tidewater};
 use super::small;
