@@ -165,3 +165,92 @@ pub(super) fn hear(
     frames::write(stream, &Answer::Welcome { incarnation, commit })?;
     Ok(Some(hello))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn terms(workers: usize) -> Terms {
+        Terms::new("job", "d".to_owned(), 3, workers, false)
+    }
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    /// A server of process 0 that hears one client out.
+    fn serve(
+        mut server: TcpStream,
+        key: Key,
+    ) -> std::thread::JoinHandle<io::Result<Option<Hello>>> {
+        std::thread::spawn(move || hear(&mut server, &key, &terms(2), 0, (7, 5)))
+    }
+
+    fn meet(client_key: &Key, server_key: &Key, hello: &Hello) -> (io::Result<Answer>, bool) {
+        let (mut client, server) = pair();
+        let server = serve(server, server_key.clone());
+        let answer = greet(&mut client, client_key, hello);
+        drop(client);
+        (answer, matches!(server.join().unwrap(), Ok(Some(_))))
+    }
+
+    #[test]
+    fn who_has_the_key_and_the_same_terms_is_welcome() {
+        let key = Key::new(&random_hex());
+        let (answer, joined) = meet(&key, &key, &Hello::new(Kind::Control, 2, 0, terms(2)));
+        assert!(matches!(answer, Ok(Answer::Welcome { incarnation: 7, commit: 5 })) && joined);
+    }
+
+    #[test]
+    fn who_has_another_key_or_other_terms_is_not() {
+        let (key, other) = (Key::new(&random_hex()), Key::new(&random_hex()));
+        let hello = Hello::new(Kind::Data, 1, 0, terms(2));
+        let (answer, joined) = meet(&other, &key, &hello);
+        assert!(answer.is_err() && !joined);
+        for wrong in [
+            Hello::new(Kind::Data, 1, 0, terms(3)),
+            Hello::new(Kind::Data, 1, 2, terms(2)),
+            Hello::new(Kind::Data, 0, 0, terms(2)),
+            Hello::new(Kind::Data, 3, 0, terms(2)),
+        ] {
+            let (answer, joined) = meet(&key, &key, &wrong);
+            assert!(matches!(answer, Ok(Answer::Refused { .. })) && !joined, "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn whatever_a_stranger_sends_it_does_not_join(
+            noise in prop::collection::vec(any::<u8>(), 0..300),
+            length in any::<u32>(),
+            like_hello in any::<bool>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        ) {
+            let (mut client, server) = pair();
+            let server = serve(server, Key::new(&random_hex()));
+            let mut bytes = if like_hello {
+                let hello = Hello::new(Kind::Control, 1, 0, terms(2));
+                let body = serde_json::to_vec(&hello).unwrap();
+                [&(body.len() as u32).to_le_bytes()[..], &body, &noise].concat()
+            } else {
+                [&(length % 20_000).to_le_bytes()[..], &noise].concat()
+            };
+            for (place, byte) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            client.write_all(&bytes).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            prop_assert!(!matches!(server.join().unwrap(), Ok(Some(_))));
+        }
+    }
+}

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::fixture::{Fixture, output_of};
+use super::oracle::{Check, History, Spec, log};
+use super::random::Random;
 use super::small;
+use super::tables::Tables;
 
 /// Processes of one run; those that still live at the end of the test are killed.
 struct Run(Vec<Child>);
@@ -226,4 +229,30 @@ fn what_fails_in_one_process_is_said_by_all() {
     assert_eq!((first.0, second.0), (Some(3), Some(3)), "{} {}", first.1, second.1);
     assert!(first.1.contains("process 1 failed: topic events, partition 1"), "{}", first.1);
     assert!(second.1.contains("topic events, partition 1"), "{}", second.1);
+}
+
+#[test]
+fn runs_of_several_processes_that_are_killed_lose_and_double_nothing() {
+    let (spec, mut random) = (Spec::full(), Random::new(43));
+    let fixture = Fixture::new(&spec.toml());
+    let mut history = History::long(&mut random);
+    history.append(&fixture);
+    for _ in 0..8 {
+        let count = random.between(2, 3);
+        let sizes = ["--workers=1", "--step-records=1", "--commit-records=1", "--join-timeout=2"];
+        let mut run = Run::start(fixture.processes(count, &sizes));
+        std::thread::sleep(Duration::from_millis(random.between(2, 400) as u64));
+        run.signal(random.below(count), Signal::KILL);
+        for process in 0..count {
+            let (status, text) = run.end(process);
+            assert!(matches!(status.code(), None | Some(0 | 1)), "{status} {text}");
+        }
+        if random.chance(40) {
+            history.append(&fixture);
+        }
+    }
+    fixture.report_of(2, &["--workers=2"]);
+    let records = log::read(&fixture.path(""));
+    let (_, cut) = Check::all(&spec, &records, Tables::open(&fixture.catalog(), "n"));
+    assert_eq!(cut, log::end_of(&records), "all is read");
 }

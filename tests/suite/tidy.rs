@@ -219,6 +219,11 @@ fn every_failpoint_stands_in_the_list() {
     let mut listed = tidewater::faults::POINTS.map(|(name, _)| name);
     listed.sort_unstable();
     assert_eq!(found, listed, "the failpoints in the sources, and those in src/faults.rs");
+    let document = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    for (name, before) in tidewater::faults::POINTS {
+        let row = format!("| `{name}` | {before} |");
+        assert!(document.contains(&row), "docs/reliability.md lacks the row {row}");
+    }
 }
 
 #[test]
