@@ -48,8 +48,8 @@ pub struct Enriched<'s> {
     pub finished: Stream<'s, Epoch, Vec<Finished>>,
 }
 
-/// Maintains aggregates and funnels of `facts` joined with `versions`. The frontier of `symbols`, if there are
-/// several processes, passes an epoch when all of them know its symbols.
+/// Maintains aggregates and funnels of `facts` joined with `versions`. The frontier of `symbols`, if there
+/// are several processes, passes an epoch when all of them know its symbols.
 pub fn enrich<'s>(
     facts: Stream<'s, Epoch, Vec<Parcel<Fact>>>,
     versions: Stream<'s, Epoch, Vec<DimensionChange>>,

@@ -1,9 +1,10 @@
 //! Share: what a symbol stands for is told to the other processes of a run.
 //!
 //! A symbol is the hash of its content, so all processes give a tuple the same symbol, and rows on their way
-//! carry nothing else. But whoever writes rows for readers needs the content. So each worker announces a symbol
-//! at the epoch in which it first meets it, together with the groups that stages behind make of it, to one
-//! worker of every other process. The stage that works epochs off waits until that is done everywhere.
+//! carry nothing else. But whoever writes rows for readers needs the content. So each worker announces a
+//! symbol at the epoch in which it first meets it, together with the groups that stages behind make of it,
+//! to one worker of every other process. The stage that works epochs off waits until that is done
+//! everywhere.
 //!
 //! *Invariant.* When an epoch is worked off, every process knows the content of all of its symbols; when a
 //! commit is complete, process 0 does, which persists them.
@@ -69,7 +70,8 @@ impl Sharing {
     }
 }
 
-/// Takes in what other processes tell. The frontier of the result passes an epoch when that is done everywhere.
+/// Takes in what other processes tell. The frontier of the result passes an epoch when that is done
+/// everywhere.
 pub fn take_in<'s>(
     symbols: Stream<'s, Epoch, Vec<Parcel<Content>>>,
     context: &Arc<WorkerContext>,

@@ -1,7 +1,7 @@
 //! `run --health ADDR`: says over HTTP how a run is, for whoever restarts it or routes around it.
 //!
-//! `GET /live` is 200 as long as the run has not failed. `GET /ready` is 200 once all is open and running, and
-//! 503 before that and while a commit does not come to stand. Both say why, in one line.
+//! `GET /live` is 200 as long as the run has not failed. `GET /ready` is 200 once all is open and running,
+//! and 503 before that and while a commit does not come to stand. Both say why, in one line.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -53,7 +53,8 @@ pub enum ProcessesError {
     },
     /// The file does not have an address for every process.
     #[error(
-        "hostfile {file} has {lines} addresses, and --processes {processes} needs as many: one `host:port` a line"
+        "hostfile {file} has {lines} addresses, and --processes {processes} needs as many: one `host:port` \
+         a line"
     )]
     Lines {
         /// The file.

@@ -1,7 +1,8 @@
 //! `run --supervise`: the run is a child of this process, and is started again when it fails.
 //!
-//! Of several processes each is supervised where it runs: when one is lost all of them end, and all start again
-//! and wait for each other. What would fail in the same way again (exit codes 2 and 3) is not repeated.
+//! Of several processes each is supervised where it runs: when one is lost all of them end, and all start
+//! again and wait for each other. What would fail in the same way again (exit codes 2 and 3) is not
+//! repeated.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};

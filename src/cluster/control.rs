@@ -1,8 +1,8 @@
 //! Control connections: what the driver has to say to other processes, a heartbeat, and the last words of a
 //! process that fails.
 //!
-//! Each connection has two threads. The one that sends drains a queue and says [`HEARTBEAT`] by heartbeat that
-//! the process lives; the one that hears stops the run where nothing is heard for [`SILENCE_MAX`].
+//! Each connection has two threads. The one that sends drains a queue and says [`HEARTBEAT`] by heartbeat
+//! that the process lives; the one that hears stops the run where nothing is heard for [`SILENCE_MAX`].
 
 use std::io;
 use std::net::TcpStream;
@@ -70,8 +70,8 @@ struct Side {
 }
 
 impl Controls {
-    /// Starts the threads. What is heard goes to `hear`, with the process that said it. Once `over` is set the
-    /// others may go.
+    /// Starts the threads. What is heard goes to `hear`, with the process that said it. Once `over` is set
+    /// the others may go.
     pub fn start<In, Out, Hear>(
         me: usize,
         connections: Vec<Channels<Out>>,

@@ -19,7 +19,8 @@ pub enum ClusterError {
     },
     /// Somebody did not come in time.
     #[error(
-        "{who} did not join within {seconds} s: start it with the same --processes and hostfile, or give it more time with --join-timeout{last}"
+        "{who} did not join within {seconds} s: start it with the same --processes and hostfile, \
+         or give it more time with --join-timeout{last}"
     )]
     Absent {
         /// The processes that are missing.
@@ -59,7 +60,8 @@ pub enum ClusterError {
     },
     /// A connection has ended or is silent.
     #[error(
-        "process {process} at {address} is lost: {why}; the last commit stands, start all processes again to go on"
+        "process {process} at {address} is lost: {why}; the last commit stands, \
+         start all processes again to go on"
     )]
     Lost {
         /// The process.

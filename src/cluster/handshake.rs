@@ -1,4 +1,5 @@
-//! The handshake: both sides prove that they have the key of the run before they say or believe anything else.
+//! The handshake: both sides prove that they have the key of the run before they say or believe anything
+//! else.
 //!
 //! ```text
 //!   client ── hello: who I am, what I think the run is, a nonce ──► server
@@ -7,7 +8,8 @@
 //!   client ◄─ answer: welcome, or why not ──────────────────────── server
 //! ```
 //!
-//! Everything must be there within [`HANDSHAKE_MAX`]; a stranger learns nothing but a nonce and a proof of it.
+//! Everything must be there within [`HANDSHAKE_MAX`]; a stranger learns nothing but a nonce and a proof of
+//! it.
 
 use std::io;
 use std::net::TcpStream;

@@ -1,7 +1,8 @@
 //! The key of a run: random bytes in the state folder, which process 0 writes and the others read.
 //!
-//! Whoever has the key belongs to the run. A second file, in the warehouse, can be made with the key alone: who
-//! finds it there sees the same warehouse. Both are gone when the run has ended well; a later run writes its own.
+//! Whoever has the key belongs to the run. A second file, in the warehouse, can be made with the key alone:
+//! who finds it there sees the same warehouse. Both are gone when the run has ended well; a later run
+//! writes its own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};

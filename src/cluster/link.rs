@@ -1,5 +1,5 @@
-//! A data connection as timely uses it. Where timely would panic at an error, a link stops the run with a word on
-//! who was lost.
+//! A data connection as timely uses it. Where timely would panic at an error, a link stops the run with a
+//! word on who was lost.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -11,9 +11,9 @@
 //!
 //! The key is random for each run and lies in the state folder, readable by its owner: who can't read the
 //! job's state can't join its run, and who reads another folder finds that out before anything is written.
-//! After the start nobody listens any more. Control connections carry what [`driver`](crate::driver) has to say,
-//! and a heartbeat; data connections belong to timely. Nothing is encrypted: the addresses belong on a network
-//! that is trusted.
+//! After the start nobody listens any more. Control connections carry what [`driver`](crate::driver) has to
+//! say, and a heartbeat; data connections belong to timely. Nothing is encrypted: the addresses belong on a
+//! network that is trusted.
 //!
 //! *Invariant.* A process that is killed, frozen or cut off ends the run everywhere within
 //! [`SILENCE_MAX`] and a few seconds.

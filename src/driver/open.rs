@@ -22,6 +22,7 @@ use crate::lake::table::LoadedTable;
 use crate::model::{Commit, Incarnation, Interner};
 use crate::sink::{Stored, TableSet};
 use crate::source::feed::Role;
+use crate::source::mark::Marks;
 use crate::source::{self, OpenOptions, Source};
 use crate::state;
 use crate::symbols;
@@ -71,8 +72,8 @@ pub enum Refused {
     },
     /// A process sees another catalog than process 0.
     #[error(
-        "catalog {catalog} does not have job {job} at commit {commit} of incarnation {incarnation}, as process 0 \
-         sees it: put catalog, state and warehouse on storage that all processes reach"
+        "catalog {catalog} does not have job {job} at commit {commit} of incarnation {incarnation}, as \
+         process 0 sees it: put catalog, state and warehouse on storage that all processes reach"
     )]
     OtherCatalog {
         /// The job.
@@ -122,7 +123,17 @@ pub(super) struct Opened {
     pub commit: Commit,
     pub incarnation: Incarnation,
     pub interner: Arc<Interner>,
-    pub sources: Vec<(Role, Box<dyn Source>)>,
+    pub sources: Vec<OpenSource>,
+}
+
+/// A source whose positions fit what is there.
+pub(super) struct OpenSource {
+    pub role: Role,
+    pub source: Box<dyn Source>,
+    /// The last records that were read of it.
+    pub marks: Marks,
+    /// Some of them were dropped, because a loss was accepted.
+    pub dropped: bool,
 }
 
 /// The tables and the state of a job at its newest commit, for reading.
@@ -354,7 +365,7 @@ fn open_sources(
     job: &Job,
     options: &RunOptions,
     stored: &Stored,
-) -> anyhow::Result<Vec<(Role, Box<dyn Source>)>> {
+) -> anyhow::Result<Vec<OpenSource>> {
     let mut specs: Vec<(Role, &SourceSpec)> = vec![(Role::Events, &job.events.source)];
     specs.extend(job.dimension.iter().map(|dimension| (Role::Dimension, &dimension.source)));
     let mut sources = Vec::new();
@@ -367,7 +378,11 @@ fn open_sources(
             share: options.share(),
             headers: job.lake.raw,
         };
-        sources.push((role, source::open(spec, &options)?));
+        let mut source = source::open(spec, &options)?;
+        let mut marks = stored.marks.get(&spec.topic()).cloned().unwrap_or_default();
+        marks.retain(|partition, _| options.share.has(*partition));
+        let dropped = source.verify(&mut marks)?;
+        sources.push(OpenSource { role, source, marks, dropped });
     }
     Ok(sources)
 }

@@ -21,6 +21,7 @@ use crate::model::{Commit, Epoch};
 use crate::sink::{CutRow, Cuts};
 use crate::source::cut::Cut;
 use crate::source::feed::{Feed, Role};
+use crate::source::mark::Marks;
 use crate::source::{Offsets, Poll, RawBatch};
 use crate::worker::Failure;
 
@@ -42,6 +43,10 @@ pub(super) struct Inlet {
     pub start: Offsets,
     /// The ends as they stood at the start.
     pub ends: Offsets,
+    /// The last record that was read of each partition.
+    pub marks: Marks,
+    /// Some marks were dropped at the start.
+    pub marks_dropped: bool,
     /// What the source's thread reads.
     pub polls: Receiver<Poll>,
 }
@@ -136,7 +141,9 @@ impl Pacing {
     /// Runs to the end. The end of the feeds ends the workers.
     pub(super) fn run(mut self) {
         // A loss that was accepted is committed, even if nothing follows it.
-        let moved = |inlet: &Inlet| !inlet.saved.is_empty() && inlet.saved != inlet.start;
+        let moved = |inlet: &Inlet| {
+            inlet.marks_dropped || !inlet.saved.is_empty() && inlet.saved != inlet.start
+        };
         if self.inlets.iter().any(moved) {
             self.begin();
         }
@@ -304,6 +311,9 @@ impl Pacing {
     fn forward(&mut self, index: usize, batch: RawBatch) {
         let (records, bytes) = (batch.records.len() as u64, batch.bytes.len() as u64);
         self.positions[index].insert(batch.partition, batch.next);
+        if let Some(mark) = batch.mark() {
+            self.inlets[index].marks.insert(batch.partition, mark);
+        }
         self.step_records += records;
         self.begin();
         let role = self.inlets[index].role;
@@ -359,7 +369,8 @@ impl Pacing {
             }
         }
         self.committed.clone_from(&self.positions);
-        Cuts { commit, moved, end }
+        let marks = self.inlets.iter().map(|inlet| (inlet.topic.to_string(), inlet.marks.clone()));
+        Cuts { commit, moved, end, marks: marks.collect() }
     }
 
     fn tell(&self, told: Told) {

@@ -9,14 +9,13 @@ use crossbeam_channel::{Sender, bounded};
 use fail::fail_point;
 
 use super::RunOptions;
-use super::open::Opened;
+use super::open::{OpenSource, Opened};
 use super::pacing::{Inlet, Pacing, Surroundings};
 use super::workers::{Workers, start_workers};
 use crate::cluster::Link;
 use crate::job::Job;
 use crate::sink::CommitParts;
 use crate::source::cut::Cut;
-use crate::source::feed::Role;
 use crate::source::{Poll, Share, Source, SourceError};
 use crate::worker::Failure;
 
@@ -88,19 +87,28 @@ pub(super) fn spawn(
 type Reader = std::thread::JoinHandle<()>;
 
 fn start_sources(
-    sources: Vec<(Role, Box<dyn Source>)>,
+    sources: Vec<OpenSource>,
     share: Share,
     cut: &Cut,
     around: &Surroundings,
 ) -> anyhow::Result<(Vec<Inlet>, Vec<Reader>)> {
     let (mut inlets, mut readers) = (Vec::new(), Vec::new());
-    for (role, mut source) in sources {
+    for OpenSource { role, mut source, marks, dropped } in sources {
         let (polls, queue) = bounded::<Poll>(POLLS_MAX);
         let topic = source.topic();
         let (start, ends) = (source.start(), source.ends());
         let mut saved = cut.offsets(&topic);
         saved.retain(|partition, _| share.has(*partition));
-        inlets.push(Inlet { role, topic: Arc::clone(&topic), saved, start, ends, polls: queue });
+        inlets.push(Inlet {
+            role,
+            topic: Arc::clone(&topic),
+            saved,
+            start,
+            ends,
+            marks,
+            marks_dropped: dropped,
+            polls: queue,
+        });
         let (failure, progress) = (Arc::clone(&around.failure), Arc::clone(&around.progress));
         let (stop, ended) = (Arc::clone(&around.stop), Arc::clone(&around.read));
         readers.push(spawn(format!("source-{topic}"), move || {

@@ -9,13 +9,16 @@ use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
 };
 
+use super::hidden::without_secrets;
+
 /// Columns at which a report is wrapped.
 const REPORT_WIDTH: usize = 100;
 
 /// Why a job file is refused: all its mistakes at once, in the order of the file.
 ///
 /// `Display` is the whole report without colours: message, file, line, column, a caret under the culprit
-/// and what to do. It shows lines of the file as they are written, so a `${env:…}` stays a reference.
+/// and what to do. It shows lines of the file as they are written, so a `${env:…}` stays a reference;
+/// secrets that stand in the file itself are covered.
 #[derive(Clone)]
 pub struct JobError {
     file_name: String,
@@ -25,7 +28,7 @@ pub struct JobError {
 impl JobError {
     /// The mistakes found in `text`.
     pub(super) fn new(file_name: &str, text: &str, mut mistakes: Vec<Mistake>) -> JobError {
-        let text = Arc::new(NamedSource::new(file_name, text.to_owned()));
+        let text = Arc::new(NamedSource::new(file_name, without_secrets(text)));
         mistakes.sort_by_key(|mistake| mistake.labels.first().map(LabeledSpan::offset));
         for mistake in &mut mistakes {
             mistake.text = Some(Arc::clone(&text));

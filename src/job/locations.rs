@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::Mistake;
 use super::file::{JobFile, LakePart, SourcePart};
+use super::kafka_options::refused_option;
 use super::read::Text;
 use super::validate::resolve;
 use super::{KafkaSpec, LakeSpec, SourceSpec, scalar};
@@ -17,28 +18,6 @@ const CATALOG_NAME: &str = "tidewater";
 
 /// Longest name of a Kafka topic.
 const TOPIC_LENGTH_MAX: usize = 249;
-
-/// Options of librdkafka that a job file can't set, and why.
-const REFUSED_OPTIONS: &[(&str, &str)] = &[
-    ("plugin.library.paths", LOADS_CODE),
-    ("ssl.engine.location", LOADS_CODE),
-    ("ssl.providers", LOADS_CODE),
-    ("sasl.kerberos.kinit.cmd", LOADS_CODE),
-    ("bootstrap.servers", BROKERS),
-    ("metadata.broker.list", BROKERS),
-    ("enable.auto.commit", OFFSETS),
-    ("auto.commit.enable", OFFSETS),
-    ("enable.auto.offset.store", OFFSETS),
-    ("auto.offset.reset", OFFSETS),
-    ("isolation.level", "only committed records are read, or answers would not be exact"),
-    ("check.crcs", "checksums are always verified"),
-    ("enable.partition.eof", "tidewater sets it where it needs the end of a partition"),
-    ("allow.auto.create.topics", "a misspelt topic must be an error, not a new topic"),
-];
-const LOADS_CODE: &str = "a job file must not load or start other programs";
-const BROKERS: &str = "write the brokers as `brokers` of the source";
-const OFFSETS: &str =
-    "offsets are committed with the tables, never by Kafka, or answers would not be exact";
 
 /// Resolves a source.
 pub(super) fn source(
@@ -76,11 +55,10 @@ pub(super) fn source(
                     let mistake = Mistake::new(message).at(key.span.clone());
                     mistakes.push(mistake.also(first.span.clone(), "first here"));
                 }
-                if let Some((_, why)) = REFUSED_OPTIONS.iter().find(|(name, _)| *name == key.value)
-                {
+                if let Some(why) = refused_option(&key.value) {
                     let message =
                         format!("the Kafka option `{}` can't be set in a job", key.written);
-                    mistakes.push(Mistake::new(message).help(*why).at(key.span.clone()));
+                    mistakes.push(Mistake::new(message).help(why).at(key.span.clone()));
                 }
             }
             let options =

@@ -5,6 +5,8 @@ mod definition;
 mod duration;
 mod error;
 mod file;
+mod hidden;
+mod kafka_options;
 mod layout;
 mod locations;
 mod read;
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 pub use definition::differences;
 pub use error::{JobError, Mistake};
+pub use kafka_options::{is_secret_option, refused_option};
 pub use layout::{AggregateLayout, FactLayout, FunnelLayout, LayoutError, SumSlot};
 pub use validate::{load, parse};
 

@@ -36,6 +36,7 @@ use crate::lake::table::{LoadedTable, TableError};
 use crate::model::{Commit, Incarnation, Interner};
 use crate::source::cut::Cut;
 use crate::source::feed::Role;
+use crate::source::mark::Marks;
 use crate::state::{self, SlabMeta, StateError};
 use crate::symbols;
 
@@ -85,6 +86,8 @@ pub struct Cuts {
     pub moved: Vec<CutRow>,
     /// All positions at its end.
     pub end: Cut,
+    /// The last records before them, by topic.
+    pub marks: BTreeMap<String, Marks>,
 }
 
 /// What a commit did.
@@ -298,6 +301,7 @@ impl Committer {
     ) -> Result<Stored, CommitterError> {
         let mut stored = self.stored.clone();
         stored.cut = cuts.end.clone();
+        stored.marks.clone_from(&cuts.marks);
         for (table, staged) in staged {
             let name = &self.tables.get(*table).spec.name;
             let entry = stored.tables.entry(name.clone()).or_default();

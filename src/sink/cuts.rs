@@ -15,6 +15,7 @@ use super::finished::Counts;
 use crate::model::{Commit, Incarnation};
 use crate::source::cut::Cut;
 use crate::source::feed::Role;
+use crate::source::mark::Marks;
 
 /// What a commit moved in one Kafka partition.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +36,7 @@ impl Cuts {
     /// The cut of a commit from the parts of all processes, each of which reads other Kafka partitions.
     pub fn join(commit: Commit, parts: Vec<Cuts>) -> Cuts {
         let (mut moved, mut end) = (Vec::new(), Cut::default());
+        let mut marks: BTreeMap<String, Marks> = BTreeMap::new();
         for part in parts {
             moved.extend(part.moved);
             for (topic, offsets) in part.end.topics() {
@@ -42,9 +44,12 @@ impl Cuts {
                 joined.extend(offsets);
                 end.set(topic, joined);
             }
+            for (topic, of_topic) in part.marks {
+                marks.entry(topic).or_default().extend(of_topic);
+            }
         }
         moved.sort_by_key(|row| (row.role, row.partition));
-        Cuts { commit, moved, end }
+        Cuts { commit, moved, end, marks }
     }
 }
 

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::finished::Leaf;
 use crate::job::Definition;
 use crate::source::cut::Cut;
+use crate::source::mark::Marks;
 use crate::state::Manifest;
 
 /// The version of this encoding.
@@ -25,6 +26,9 @@ pub struct Stored {
     pub definition: Definition,
     /// What the tables contain.
     pub cut: Cut,
+    /// The last record that was read of each partition, by topic.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub marks: BTreeMap<String, Marks>,
     /// The tables, by name.
     pub tables: BTreeMap<String, StoredTable>,
     /// The live slabs.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use self::file::PartitionFile;
+use super::mark::Marks;
 use super::{Offsets, OpenOptions, Poll, Share, Source, SourceError};
 use crate::job::SourceSpec;
 
@@ -31,6 +32,7 @@ pub struct DirectorySource {
     topic: Arc<str>,
     path: PathBuf,
     follow: bool,
+    accept_loss: bool,
     share: Share,
     /// Sorted by partition.
     files: Vec<PartitionFile>,
@@ -74,6 +76,7 @@ impl DirectorySource {
             topic,
             path: path.to_owned(),
             follow: options.follow,
+            accept_loss: options.accept_loss,
             share: options.share,
             files: Vec::with_capacity(found.len()),
             turn: 0,
@@ -135,6 +138,24 @@ impl Source for DirectorySource {
 
     fn ends(&self) -> Offsets {
         self.files.iter().map(|file| (file.partition(), file.end())).collect()
+    }
+
+    fn verify(&mut self, marks: &mut Marks) -> Result<bool, SourceError> {
+        let known = marks.len();
+        for file in &self.files {
+            let partition = file.partition();
+            let Some(mark) = marks.get(&partition).copied() else { continue };
+            // A position that was set back has no line before it any more.
+            if mark.offset < file.position() {
+                if file.mark(mark.offset)? == mark {
+                    continue;
+                }
+                rewritten(&self.topic, &self.path, partition, mark.offset, self.accept_loss)?;
+            }
+            marks.remove(&partition);
+        }
+        marks.retain(|partition, _| self.files.iter().any(|file| file.partition() == *partition));
+        Ok(marks.len() < known)
     }
 
     fn poll(&mut self, timeout: Duration) -> Result<Poll, SourceError> {
@@ -208,6 +229,27 @@ fn partition_of(name: &str) -> Option<i32> {
     let number = name.strip_suffix(".jsonl")?;
     let partition: i32 = number.parse().ok()?;
     (partition >= 0 && partition.to_string() == number).then_some(partition)
+}
+
+/// The last line that was read of a partition is another one now.
+fn rewritten(
+    topic: &str,
+    path: &Path,
+    partition: i32,
+    offset: i64,
+    accept_loss: bool,
+) -> Result<(), SourceError> {
+    let file = path.join(format!("{partition}.jsonl"));
+    if accept_loss {
+        warn!(topic, partition, offset, file = %file.display(), "another line than before: loss accepted");
+        return Ok(());
+    }
+    Err(SourceError::Loss(format!(
+        "topic {topic}, partition {partition}: the line at offset {offset} of {} is not the one that was \
+         read before: the file was written anew, and lines are appended only; bring the old file back, or accept \
+         the loss with --accept-loss, which reads on behind that line",
+        file.display()
+    )))
 }
 
 /// A partition that was read before has no file any more.

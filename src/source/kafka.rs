@@ -9,6 +9,9 @@
 //!    records or compacted away. It is reached when a record at or behind it arrives, when librdkafka's
 //!    position has passed it, or when librdkafka reports the end of the partition.
 //! 3. Positions only move forward. A batch's `next` is its partition's position when it was handed out.
+//! 4. A topic that was deleted and made again is another log. Between runs the last record of each partition
+//!    tells ([`verify`](self::verify)), within a run that follows the topic's id does ([`Client`]).
+//! 5. Nothing is waited for in silence: a bounded run gives up, one that follows has a [`Watch`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,18 +22,23 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use self::client::Client;
 use self::gather::{Gather, Lent};
-use self::options::consumer_config;
+use self::options::{consumer_config, hear_of_ids};
 use self::places::Place;
+use self::watch::Watch;
+use super::mark::Marks;
 use super::{NO_TIMESTAMP, Offsets, OpenOptions, Poll, RawBatch, Source, SourceError};
 use crate::job::KafkaSpec;
 
 mod client;
+mod context;
 mod events;
 mod gather;
 mod headers;
 mod options;
 mod places;
 mod report;
+mod verify;
+mod watch;
 
 pub use report::OffsetReporter;
 
@@ -43,6 +51,7 @@ const MESSAGES_PER_LOOK: u32 = 4096;
 #[derive(Debug)]
 pub struct KafkaSource {
     client: Client,
+    spec: KafkaSpec,
     options: OpenOptions,
     /// By Kafka partition.
     places: Vec<Place>,
@@ -50,18 +59,25 @@ pub struct KafkaSource {
     /// Headers of the message at hand.
     headers: Vec<u8>,
     start: Offsets,
-    /// Since when nothing has come although records are missing.
-    waiting: Option<Instant>,
+    /// Since when nothing has come although records are missing, on the source's clock.
+    waiting: Option<Duration>,
     refreshed: Instant,
     messages: u32,
     /// When trouble was told last.
     told: Option<Instant>,
+    watch: Watch,
+    /// The source's clock: the time spent in `poll`. While others keep it waiting it stands.
+    polled: Duration,
 }
 
 impl KafkaSource {
     /// Connects, checks the saved positions against the log, and starts to read.
     pub fn open(spec: &KafkaSpec, options: &OpenOptions) -> Result<KafkaSource, SourceError> {
-        let client = Client::new(spec, &consumer_config(spec)?)?;
+        let mut config = consumer_config(spec)?;
+        if options.follow {
+            hear_of_ids(&mut config);
+        }
+        let client = Client::new(spec, &config)?;
         let patience = options.connect_timeout;
         let count = client.ask(patience, |timeout| client.partition_count(timeout))?;
         let (low, high) = client.ask(patience, |timeout| client.limits(count, timeout))?;
@@ -76,6 +92,7 @@ impl KafkaSource {
         }
         let mut source = KafkaSource {
             client,
+            spec: spec.clone(),
             start: Offsets::new(),
             places,
             options: options.clone(),
@@ -85,6 +102,8 @@ impl KafkaSource {
             refreshed: Instant::now(),
             messages: 0,
             told: None,
+            watch: Watch::default(),
+            polled: Duration::ZERO,
         };
         source.start = source.positions();
         source.assign()?;
@@ -151,6 +170,56 @@ impl KafkaSource {
         self.client.consumer.pause(&list).map_err(|error| self.failed(&error.to_string()))
     }
 
+    /// The next thing to say, of this topic or of one that has taken its place.
+    fn next(&mut self, timeout: Duration) -> Result<Poll, SourceError> {
+        let deadline = Instant::now() + timeout;
+        let mut wait = Duration::ZERO;
+        loop {
+            let event = self.client.consumer.poll(wait);
+            wait = Duration::ZERO;
+            match event {
+                Some(Ok(message)) => {
+                    let headers = self.options.headers.then_some(&mut self.headers);
+                    let partition = message.partition();
+                    let (reached, batch) =
+                        absorb(&message, &mut self.places, &mut self.gather, headers);
+                    drop(message);
+                    self.waiting = None;
+                    if reached {
+                        self.finish(partition)?;
+                    }
+                    self.messages += 1;
+                    if self.messages >= MESSAGES_PER_LOOK {
+                        self.messages = 0;
+                        self.refresh_if_due()?;
+                    }
+                    if let Some(batch) = batch {
+                        return Ok(self.hand_out(batch));
+                    }
+                }
+                Some(Err(error)) => self.absorb_error(error)?,
+                None => {
+                    if let Some(poll) = self.leftover() {
+                        return Ok(poll);
+                    }
+                    self.absorb_silence()?;
+                    if let Some(poll) = self.leftover() {
+                        return Ok(poll);
+                    }
+                    if !self.options.follow && self.places.iter().all(|place| place.done) {
+                        return Ok(Poll::End);
+                    }
+                    self.refresh_if_due()?;
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Ok(Poll::Idle);
+                    }
+                    wait = left.min(WAIT);
+                }
+            }
+        }
+    }
+
     /// The positions of the partitions that are read here.
     fn positions(&self) -> Offsets {
         let places = (0..).zip(&self.places).filter(|(_, place)| place.here);
@@ -202,52 +271,16 @@ impl Source for KafkaSource {
         places.map(|(partition, place)| (partition, end(place))).collect()
     }
 
+    fn verify(&mut self, marks: &mut Marks) -> Result<bool, SourceError> {
+        verify::verify(&self.spec, &self.options, &self.start, marks)
+    }
+
     fn poll(&mut self, timeout: Duration) -> Result<Poll, SourceError> {
-        let deadline = Instant::now() + timeout;
-        let mut wait = Duration::ZERO;
-        loop {
-            let event = self.client.consumer.poll(wait);
-            wait = Duration::ZERO;
-            match event {
-                Some(Ok(message)) => {
-                    let headers = self.options.headers.then_some(&mut self.headers);
-                    let partition = message.partition();
-                    let (reached, batch) =
-                        absorb(&message, &mut self.places, &mut self.gather, headers);
-                    drop(message);
-                    self.waiting = None;
-                    if reached {
-                        self.finish(partition)?;
-                    }
-                    self.messages += 1;
-                    if self.messages >= MESSAGES_PER_LOOK {
-                        self.messages = 0;
-                        self.refresh_if_due()?;
-                    }
-                    if let Some(batch) = batch {
-                        return Ok(self.hand_out(batch));
-                    }
-                }
-                Some(Err(error)) => self.absorb_error(error)?,
-                None => {
-                    if let Some(poll) = self.leftover() {
-                        return Ok(poll);
-                    }
-                    self.absorb_silence()?;
-                    if let Some(poll) = self.leftover() {
-                        return Ok(poll);
-                    }
-                    if !self.options.follow && self.places.iter().all(|place| place.done) {
-                        return Ok(Poll::End);
-                    }
-                    self.refresh_if_due()?;
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Ok(Poll::Idle);
-                    }
-                    wait = left.min(WAIT);
-                }
-            }
-        }
+        let begun = Instant::now();
+        let next = self.next(timeout)?;
+        self.polled += begun.elapsed();
+        // A record of another topic is fetched only after its id is known.
+        self.refuse_another()?;
+        Ok(next)
     }
 }

@@ -1,5 +1,5 @@
-//! Tests against a real broker, at the address in `TIDEWATER_KAFKA` (`scripts/kafka` starts one). Without it
-//! they say so and pass, except in CI.
+//! Tests against a real broker, at the address in `TIDEWATER_KAFKA` (`scripts/kafka` starts one). Without
+//! it they say so and pass, except in CI.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ use super::{
     SourceError,
 };
 use crate::job::{KafkaSpec, SourceSpec};
+
+mod again;
 
 const SOON: Duration = Duration::from_secs(20);
 

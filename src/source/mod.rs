@@ -16,10 +16,12 @@ pub mod feed;
 mod kafka;
 #[cfg(test)]
 mod kafka_tests;
+pub mod mark;
 
 pub use cut::{Cut, CutError};
 pub use directory::{DirectorySource, Unfinished};
 pub use kafka::{KafkaSource, OffsetReporter};
+use mark::Marks;
 
 /// Kafka partition → offset of the next record to read.
 pub type Offsets = BTreeMap<i32, i64>;
@@ -48,7 +50,8 @@ pub struct RawRecord {
     pub key: Span,
     /// The value in `bytes`; `NO_BYTES` for a null payload.
     pub value: Span,
-    /// Headers in `bytes`, as a JSON array of `["name", "base64 of the value" or null]`; `NO_BYTES` for none.
+    /// Headers in `bytes`, as a JSON array of `["name", "base64 of the value" or null]`; `NO_BYTES` for
+    /// none.
     pub headers: Span,
 }
 
@@ -138,6 +141,14 @@ pub trait Source: Send {
     fn start(&self) -> Offsets;
     /// The ends as far as they are known (the ends at the start in a bounded run), for lag and progress.
     fn ends(&self) -> Offsets;
+    /// Compares the marks of the last commit with what is there now; see [`mark`]. To be called once,
+    /// between opening and the first `poll`. [`SourceError::Loss`] where the log is another one than
+    /// before, unless `accept_loss` was asked for: then those marks are dropped. True if any was dropped:
+    /// the run is to commit without them, even if it reads nothing, so that what was accepted is settled.
+    fn verify(&mut self, marks: &mut Marks) -> Result<bool, SourceError> {
+        let _ = marks;
+        Ok(false)
+    }
     /// The next batch, waiting at most `timeout` for one.
     fn poll(&mut self, timeout: Duration) -> Result<Poll, SourceError>;
 }

@@ -13,6 +13,7 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use tracing::warn;
 
+use super::super::mark::Mark;
 use super::super::{NO_BYTES, NO_TIMESTAMP, RawBatch, RawRecord, SourceError, Span};
 use super::Unfinished;
 
@@ -99,6 +100,13 @@ impl PartitionFile {
             warn!(topic, partition, saved, end, goes_on_at = self.position, "loss accepted");
         }
         Ok(())
+    }
+
+    /// The mark of the line that begins at `offset`, before the position.
+    pub(super) fn mark(&self, offset: i64) -> Result<Mark, SourceError> {
+        let bytes = self.read(offset as u64, self.position - offset as u64)?;
+        let line = bytes.split(|byte| *byte == b'\n').next();
+        Ok(Mark::of(offset, NO_TIMESTAMP, None, line))
     }
 
     /// The first start of a line at or behind `offset`, or that of the last line, which may be unfinished.

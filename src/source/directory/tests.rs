@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::super::mark::Marks;
 use super::super::{Offsets, OpenOptions, Poll, RawBatch, Source, SourceError};
 use super::{DirectorySource, Unfinished};
 
@@ -226,4 +227,30 @@ fn a_folder_that_is_missing_is_refused_by_name() {
         Err(SourceError::Refused(text)) => assert!(text.contains("nowhere"), "{text}"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_file_that_was_written_anew_is_known_by_its_last_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("0.jsonl");
+    fs::write(&file, "{\"a\":1}\n{\"a\":2}\n").unwrap();
+    let mut source = DirectorySource::open(folder.path(), &options()).unwrap();
+    let Poll::Batch(batch) = source.poll(Duration::ZERO).unwrap() else { panic!("no batch") };
+    let marks = Marks::from([(0, batch.mark().unwrap())]);
+    let saved = Offsets::from([(0, batch.next)]);
+    let open = |accept_loss| {
+        let options = OpenOptions { saved: saved.clone(), accept_loss, ..options() };
+        DirectorySource::open(folder.path(), &options).unwrap()
+    };
+    let mut same = marks.clone();
+    assert!(!open(false).verify(&mut same).unwrap());
+    assert_eq!(same, marks);
+    // As long as before, and lines begin at the same places.
+    fs::write(&file, "{\"a\":1}\n{\"a\":3}\n").unwrap();
+    let refused = open(false).verify(&mut marks.clone()).unwrap_err().to_string();
+    for word in ["partition 0", "offset 8", "0.jsonl", "--accept-loss"] {
+        assert!(refused.contains(word), "{word}: {refused}");
+    }
+    let mut dropped = marks.clone();
+    assert!(open(true).verify(&mut dropped).unwrap() && dropped.is_empty());
 }

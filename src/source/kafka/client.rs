@@ -1,21 +1,17 @@
 //! The connection to Kafka: questions with retries for a bounded time, and errors in our words.
 //!
-//! *Owns* the consumer and the last error that librdkafka reported. *Does not own* positions.
-//!
-//! librdkafka retries by itself and for ever; what it says meanwhile arrives as events on the consumer's
-//! queue and ends up in [`Context`]. Option values never show: every text of librdkafka is cleaned of them.
+//! *Owns* the consumer. *Does not own* positions, nor what librdkafka says meanwhile ([`Context`]).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::super::{Offsets, SourceError};
+use super::context::Context;
 use super::options::without_secrets;
 use crate::job::KafkaSpec;
 
@@ -35,57 +31,9 @@ pub(super) struct Client {
     reading: bool,
 }
 
-/// Hears what librdkafka has to say.
-pub(super) struct Context {
-    spec: KafkaSpec,
-    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
-}
-
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("spec", &self.spec).finish_non_exhaustive()
-    }
-}
-
-impl Context {
-    pub(super) fn new(spec: &KafkaSpec) -> Context {
-        Context { spec: spec.clone(), last: Mutex::new(None) }
-    }
-
-    fn last(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let message = without_secrets(&self.spec, message);
-        // Errors arrive as events too, and those are what people hear of.
-        if level as i32 <= RDKafkaLogLevel::Critical as i32 {
-            warn!(facility, message, "librdkafka");
-        } else {
-            debug!(facility, message, "librdkafka");
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        if code == RDKafkaErrorCode::PartitionEOF {
-            return;
-        }
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // That all brokers are down comes after the reason, and says less.
-        if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
-            *last = Some((code, without_secrets(&self.spec, reason)));
-        }
-    }
-}
-
-impl ConsumerContext for Context {
-    fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            warn!(topic = self.spec.topic, %error, "the consumer group was not told the offsets");
-        }
     }
 }
 
@@ -206,8 +154,8 @@ impl Client {
         }
     }
 
-    /// Rests between two tries. Before anything is read, the events that come meanwhile are heard: they tell
-    /// what librdkafka fails at.
+    /// Rests between two tries. Before anything is read, the events that come meanwhile are heard: they
+    /// tell what librdkafka fails at.
     #[allow(clippy::disallowed_methods, reason = "a source has a thread of its own and may block")]
     fn rest(&self, time: Duration) -> Result<(), SourceError> {
         if self.reading {
@@ -223,6 +171,11 @@ impl Client {
         Ok(())
     }
 
+    /// The ids of the topic before and now, once, if it was made again since the client was.
+    pub(super) fn changed_id(&self) -> Option<(String, String)> {
+        self.consumer.context().changed_id()
+    }
+
     /// What librdkafka said last, if it said anything.
     pub(super) fn last_error(&self) -> Option<String> {
         self.consumer.context().last().map(|(_, reason)| reason)
@@ -233,9 +186,23 @@ impl Client {
         let KafkaSpec { brokers, topic, .. } = &self.spec;
         let error = self.last_error().unwrap_or_else(|| error.to_owned());
         SourceError::Failed(format!(
-            "topic {topic}: brokers {brokers} did not answer for {:.1} s, the last error was: {error}",
-            after.as_secs_f64()
+            "topic {topic}: brokers {brokers} did not answer for {:.1} s, the last error was: {error}; {}",
+            after.as_secs_f64(),
+            self.what_to_check()
         ))
+    }
+
+    /// What to look at where no connection comes about: librdkafka knows little of the reasons.
+    fn what_to_check(&self) -> &'static str {
+        let protocol = self.spec.options.get("security.protocol");
+        match protocol.is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl")) {
+            true => {
+                "check that they run, that this port speaks what `security.protocol` says, whom \
+                 `ssl.ca.location` trusts, and, where they ask for a certificate of the client, \
+                 `ssl.certificate.location` and `ssl.key.location`, or `ssl.keystore.location`"
+            }
+            false => "check that they run, and that this port speaks what `security.protocol` says",
+        }
     }
 
     /// An error where `code` says that waiting won't help.
@@ -255,7 +222,8 @@ impl Client {
                 describe(code)
             ),
             Code::Authentication | Code::SaslAuthenticationFailed => format!(
-                "topic {topic}: brokers {brokers} refuse the credentials of the job's kafka options ({})",
+                "topic {topic}: brokers {brokers} refuse the credentials of the job's kafka options ({}): \
+                 check `sasl.mechanism`, `sasl.username` and `sasl.password`",
                 self.last_error().unwrap_or_else(|| describe(code))
             ),
             _ => return Ok(()),

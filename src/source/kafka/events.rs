@@ -14,6 +14,7 @@ use super::super::SourceError;
 use super::KafkaSource;
 use super::client::describe;
 use super::places::{self, Place};
+use super::watch::Still;
 
 /// How often a following source looks for new partitions and ends.
 const REFRESH_EVERY: Duration = Duration::from_secs(3);
@@ -95,7 +96,7 @@ impl KafkaSource {
     pub(super) fn absorb_silence(&mut self) -> Result<(), SourceError> {
         self.absorb_positions();
         self.finish_reached()?;
-        let waited = self.waiting.get_or_insert_with(Instant::now).elapsed();
+        let waited = self.polled - *self.waiting.get_or_insert(self.polled);
         if !self.options.follow
             && waited > self.options.connect_timeout
             && !self.places.iter().all(|place| place.done)
@@ -153,6 +154,43 @@ impl KafkaSource {
         self.assign()
     }
 
+    /// The topic was deleted and made again while it was read: a loss, or where that was accepted, on in
+    /// the new one.
+    pub(super) fn refuse_another(&mut self) -> Result<(), SourceError> {
+        let Some((before, now)) = self.client.changed_id() else { return Ok(()) };
+        let topic = &*self.client.topic;
+        if self.options.accept_loss {
+            warn!(topic, before, now, "the topic was made again: loss accepted");
+            return self.out_of_range();
+        }
+        let positions = self.places.iter().enumerate();
+        let positions = positions.map(|(partition, place)| format!("{partition}: {}", place.next));
+        let positions = positions.collect::<Vec<_>>().join(", ");
+        Err(SourceError::Loss(format!(
+            "topic {topic} was deleted and made again while it was read: its id was {before} and is {now} \
+             now (read up to these offsets of its partitions: {positions}); run the job under a new name to \
+             read all of the new topic, or --accept-loss goes on in it at these offsets"
+        )))
+    }
+
+    /// Warns of partitions that stand still although there is more to read; gives up in the end.
+    fn watch(&mut self) -> Result<(), SourceError> {
+        for still in self.watch.look(self.polled, &self.places) {
+            let Still { partition, position, end, stood, hopeless } = still;
+            let (topic, seconds) = (&*self.client.topic, stood.as_secs());
+            if hopeless {
+                let brokers = &self.spec.brokers;
+                return Err(SourceError::Failed(format!(
+                    "topic {topic}, partition {partition}: nothing was read for {seconds} s at offset \
+                     {position}, although the log goes on to offset {end}: brokers {brokers} answer but send \
+                     no records; look at the leader of this partition, and run again to go on"
+                )));
+            }
+            warn!(topic, partition, position, end, seconds, "a partition stands still");
+        }
+        Ok(())
+    }
+
     pub(super) fn refresh_if_due(&mut self) -> Result<(), SourceError> {
         if self.options.follow && self.refreshed.elapsed() >= REFRESH_EVERY {
             self.refresh()?;
@@ -176,6 +214,7 @@ impl KafkaSource {
         let (count, low, high) = match found {
             Ok(found) => found,
             Err(error) => {
+                self.watch.interrupt();
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
                 if code != RDKafkaErrorCode::Authentication {
                     self.client.refuse(code)?;
@@ -199,7 +238,7 @@ impl KafkaSource {
             let assigned = self.client.consumer.incremental_assign(&list);
             assigned.map_err(|error| self.failed(&error.to_string()))?;
         }
-        Ok(())
+        self.watch()
     }
 
     /// Tells people of trouble that librdkafka goes on trying to overcome: one warning at a time.

@@ -1,40 +1,21 @@
-//! What librdkafka is told: the settings that the source's promises rest on, and the options that a job file
-//! may not give.
-//!
-//! A job file is data. It must not load code into the process, nor change how positions are kept.
+//! What librdkafka is told: the settings that the source's promises rest on, and the options of the job
+//! file except those that it may not give.
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
 use super::super::SourceError;
-use crate::job::KafkaSpec;
+use crate::job::{KafkaSpec, is_secret_option, refused_option};
 
-/// Options that load or start foreign code.
-const LOADS_CODE: [&str; 5] = [
-    "plugin.library.paths",
-    "sasl.kerberos.kinit.cmd",
-    "ssl.engine.id",
-    "ssl.engine.location",
-    "ssl.providers",
-];
-
-/// Settings that exact positions rest on; `None` where the value is no constant.
-const FIXED: [(&str, Option<&str>); 15] = [
-    ("allow.auto.create.topics", Some("false")),
-    ("auto.commit.enable", None),
-    ("auto.offset.reset", Some("error")),
-    ("bootstrap.servers", None),
-    ("check.crcs", Some("true")),
-    ("enable.auto.commit", Some("false")),
-    ("enable.auto.offset.store", Some("false")),
-    ("enable.partition.eof", Some("true")),
-    ("group.instance.id", None),
-    ("isolation.level", Some("read_committed")),
-    ("log.queue", None),
-    ("metadata.broker.list", None),
-    ("offset.store.method", None),
-    ("offset.store.path", None),
-    ("topic.blacklist", None),
+/// Settings that exact positions rest on. A job file can't give them.
+const FIXED: [(&str, &str); 7] = [
+    ("allow.auto.create.topics", "false"),
+    ("auto.offset.reset", "error"),
+    ("check.crcs", "true"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "true"),
+    ("isolation.level", "read_committed"),
 ];
 
 /// Defaults for reading much at a time, which a job file may change.
@@ -56,7 +37,8 @@ const FETCH_BYTES_MIN: &str = "65536";
 /// Bounds the latency of a following source.
 const FETCH_WAIT_MS_MAX: &str = "10";
 
-/// librdkafka assigns partitions only to members of a group; nothing is joined or committed under this name.
+/// librdkafka assigns partitions only to members of a group; nothing is joined or committed under this
+/// name.
 const NO_GROUP: &str = "tidewater";
 
 /// The settings of a consumer for `spec`.
@@ -73,12 +55,26 @@ pub(super) fn consumer_config(spec: &KafkaSpec) -> Result<ClientConfig, SourceEr
         config.set(key, value);
     }
     for (key, value) in FIXED {
-        if let Some(value) = value {
-            config.set(key, value);
-        }
+        config.set(key, value);
     }
     let debug = spec.options.contains_key("debug");
     config.set_log_level(if debug { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Warning });
+    Ok(config)
+}
+
+/// Lets librdkafka tell of the ids of topics: it does so nowhere but on its debug log.
+pub(super) fn hear_of_ids(config: &mut ClientConfig) {
+    let asked = config.get("debug").filter(|debug| !debug.is_empty());
+    let debug = asked.map_or("metadata".to_owned(), |debug| format!("{debug},metadata"));
+    config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
+}
+
+/// The settings of a consumer that reads one record of each partition.
+pub(super) fn little(spec: &KafkaSpec) -> Result<ClientConfig, SourceError> {
+    let mut config = consumer_config(spec)?;
+    config.set("fetch.message.max.bytes", "65536").set("queued.min.messages", "1");
+    config.set("fetch.min.bytes", "1");
+    config.remove("max.partition.fetch.bytes");
     Ok(config)
 }
 
@@ -87,16 +83,40 @@ pub(super) fn group(spec: &KafkaSpec) -> Option<&str> {
     spec.options.get("group.id").map(String::as_str).filter(|group| !group.is_empty())
 }
 
-/// `text` without any value that the job file gave as an option.
+/// `text` without any value that the job file gave as an option, but for the plain words of settings.
 pub(super) fn without_secrets(spec: &KafkaSpec, text: &str) -> String {
     // What is quoted from these may be a part of the value.
     if ["oauthbearer", "jaas"].iter().any(|word| text.contains(word)) {
         return "an option of SASL was refused by librdkafka".into();
     }
-    let mut values: Vec<&str> = spec.options.values().map(String::as_str).collect();
+    let hidden = |(key, value): &(&String, &String)| is_secret_option(key) || !is_plain(value);
+    let values = spec.options.iter().filter(hidden);
+    // A value of several lines is quoted a line at a time.
+    let mut values: Vec<&str> =
+        values.flat_map(|(_, value)| value.lines().chain([&**value])).collect();
     values.retain(|value| value.len() >= 3);
     values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
     values.iter().fold(text.to_owned(), |text, value| text.replace(value, "***"))
+}
+
+/// True for a number or a word that librdkafka itself uses in what it says.
+fn is_plain(value: &str) -> bool {
+    const WORDS: [&str; 13] = [
+        "true",
+        "false",
+        "all",
+        "none",
+        "https",
+        "plaintext",
+        "ssl",
+        "sasl_plaintext",
+        "sasl_ssl",
+        "plain",
+        "scram-sha-256",
+        "scram-sha-512",
+        "metadata",
+    ];
+    value.bytes().all(|byte| byte.is_ascii_digit()) || WORDS.contains(&&*value.to_ascii_lowercase())
 }
 
 fn check(spec: &KafkaSpec) -> Result<(), SourceError> {
@@ -110,16 +130,8 @@ fn check(spec: &KafkaSpec) -> Result<(), SourceError> {
         );
     }
     for (key, value) in &spec.options {
-        let plain = key.trim().to_ascii_lowercase();
-        if LOADS_CODE.contains(&plain.as_str()) {
-            return refused(format!(
-                "the kafka option `{key}` can load code into the process: remove it"
-            ));
-        }
-        if FIXED.iter().any(|(fixed, _)| *fixed == plain) {
-            return refused(format!(
-                "the kafka option `{key}` is set by tidewater, since exact positions rest on it: remove it"
-            ));
+        if let Some(why) = refused_option(key) {
+            return refused(format!("the kafka option `{key}` can't be set: {why}"));
         }
         if key.contains('\0') || value.contains('\0') {
             return refused("a kafka option has a null character".into());
@@ -143,9 +155,9 @@ mod tests {
     #[test]
     fn options_that_load_code_or_move_positions_are_refused() {
         let fixed = FIXED.iter().map(|(key, _)| *key);
-        for key in
-            LOADS_CODE.into_iter().chain(fixed).chain([" ssl.providers", "PLUGIN.library.paths"])
-        {
+        let others =
+            ["plugin.library.paths", "ssl.engine.id", " ssl.providers", "SSL.engine.location"];
+        for key in fixed.chain(others).chain(["group.protocol", "test.mock.num.brokers"]) {
             match consumer_config(&spec(&[(key, "hidden-value")])) {
                 Err(SourceError::Refused(text)) => {
                     assert!(text.contains(key) && text.contains("events"), "{text}");
@@ -183,6 +195,10 @@ mod tests {
         let spec = spec(&[("sasl.password", "hunter2"), ("ssl.key.password", "hunter22")]);
         let text = without_secrets(&spec, "failed with hunter22 and hunter2");
         assert_eq!(text, "failed with *** and ***");
+        let options =
+            [("security.protocol", "SSL"), ("sasl.password", "true"), ("ssl.key.pem", "one\ntwo")];
+        let text = without_secrets(&self::spec(&options), "ssl://h:1 is true: two");
+        assert_eq!(text, "ssl://h:1 is ***: ***");
         assert!(
             !without_secrets(&spec, "bad sasl.oauthbearer.config at: unter2").contains("unter2")
         );

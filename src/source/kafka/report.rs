@@ -12,7 +12,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::warn;
 
 use super::super::{Offsets, SourceError};
-use super::client::{Context, create};
+use super::client::create;
+use super::context::Context;
 use super::options::{consumer_config, group};
 use crate::job::SourceSpec;
 

@@ -62,8 +62,13 @@ impl Broker {
             eprintln!("skipped: TIDEWATER_KAFKA is not set (scripts/kafka start)");
             return None;
         };
+        Some(Broker::at(address))
+    }
+
+    /// The broker at an address.
+    pub fn at(address: String) -> Broker {
         let admin = ClientConfig::new().set("bootstrap.servers", &address).create().unwrap();
-        Some(Broker { address, admin })
+        Broker { address, admin }
     }
 
     /// Makes a topic, and waits until one of that name that was deleted is gone.
@@ -159,9 +164,9 @@ impl Broker {
         records
     }
 
-    /// Writes the records of a topic from `from` on: `folder/topic/N.jsonl` has the lines of partition N, and
-    /// `N.offsets` the byte at which each line begins with the record's offset. A tombstone is written as the
-    /// deletion that it means. Gives the ends.
+    /// Writes the records of a topic from `from` on: `folder/topic/N.jsonl` has the lines of partition N,
+    /// and `N.offsets` the byte at which each line begins with the record's offset. A tombstone is written
+    /// as the deletion that it means. Gives the ends.
     pub fn dump(&self, topic: &str, from: &Offsets, folder: &Path) -> Offsets {
         let folder = folder.join(topic);
         fs::create_dir_all(&folder).unwrap();
