@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod generate;
+pub mod recover;
 pub mod run;
 pub mod show;
 pub mod validate;
@@ -14,6 +15,7 @@ use crate::driver::Refused;
 use crate::generate::{HistoryError, OptionsError};
 use crate::job::JobError;
 use crate::lake::catalog::CommitError;
+use crate::recover::RecoverError;
 use crate::sink::{CommitterError, StoredError};
 use crate::source::SourceError;
 use crate::state::StateError;
@@ -38,6 +40,7 @@ pub struct Cli {
 enum Verb {
     Demo(demo::Args),
     Generate(Box<generate::Args>),
+    Recover(recover::Args),
     Run(run::Args),
     Show(show::Args),
     Validate(validate::ValidateArgs),
@@ -50,6 +53,7 @@ impl Cli {
         match self.verb {
             Verb::Demo(args) => demo::run(&args),
             Verb::Generate(args) => generate::run(&args),
+            Verb::Recover(args) => recover::run(&args),
             Verb::Run(args) => run::run(&args),
             Verb::Show(args) => show::run(&args),
             Verb::Validate(args) => validate::run(&args, &mut io::stdout().lock()),
@@ -104,6 +108,7 @@ fn is_refusal(cause: &(dyn std::error::Error + 'static)) -> bool {
     };
     cause.is::<Refused>()
         || cause.is::<StoredError>()
+        || cause.downcast_ref().is_some_and(RecoverError::is_refusal)
         || matches!(
             cause.downcast_ref(),
             Some(SymbolsError::Damaged { .. } | SymbolsError::Missing { .. })

@@ -15,5 +15,6 @@ mod kafka;
 mod licences;
 mod oracle;
 mod orphans;
+mod recover;
 mod restart;
 mod tidy;
