@@ -30,6 +30,7 @@ use crate::frontier::{CommitHold, Next, Stash, next_complete, open_epoch_of_all}
 use crate::funnel::Funnel;
 use crate::groups::{DimensionGroups, GroupsIndex};
 use crate::hydrate::{Hydration, rows_layout, steps_layout};
+use crate::job::Job;
 use crate::model::hash::owner;
 use crate::model::{Commit, DimensionChange, Epoch, Fact, Parcel, Parcels, Symbol};
 use crate::offload::Mailbox;
@@ -113,7 +114,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    fn new(context: &WorkerContext) -> Self {
+    /// Nobody is known yet.
+    pub fn new(context: &WorkerContext) -> Self {
         let job = &context.job;
         let layout = &context.layout;
         let aggregates = job.aggregates.iter().zip(&layout.aggregates).enumerate();
@@ -133,16 +135,104 @@ impl Tables {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
         let aggregates: usize = self.aggregates.iter().map(Aggregate::bytes).sum();
         let funnels: usize = self.funnels.iter().map(Funnel::bytes).sum();
         self.users.bytes() + aggregates + funnels
     }
 
-    fn evict(&mut self) {
+    /// Drops all that is in memory; all of it stands in slabs.
+    pub fn evict(&mut self) {
         self.users.evict();
         self.aggregates.iter_mut().for_each(Aggregate::evict);
         self.funnels.iter_mut().for_each(Funnel::evict);
+    }
+
+    /// Takes in a version of the dimension, and moves its user if it is news.
+    pub fn apply_version(
+        &mut self,
+        change: &DimensionChange,
+        groups: &mut DimensionGroups,
+        changes: &mut Changes,
+    ) {
+        let user = self.users.index(change.user);
+        if !self.users.is_news(user, change) {
+            return;
+        }
+        let from = self.users.change(user, change);
+        let to = self.users.get(user).columns;
+        if from == to {
+            return;
+        }
+        let (from, to) = (groups.index(from), groups.index(to));
+        let (from, to) = (groups.get(from), groups.get(to));
+        for (index, aggregate) in self.aggregates.iter().enumerate() {
+            let (from, to) = (from.aggregates[index], to.aggregates[index]);
+            if from != to {
+                aggregate.relocate(user, from, to, changes);
+            }
+        }
+        for (index, funnel) in self.funnels.iter().enumerate() {
+            let (from, to) = (from.funnels[index], to.funnels[index]);
+            if from != to {
+                funnel.relocate(user, from, to, changes);
+            }
+        }
+    }
+
+    /// Takes in facts, in one pass for each table: within a pass no look-up waits for the one before, so that
+    /// the processor overlaps their cache misses. Gives the dimension columns of each fact.
+    pub fn apply_facts(
+        &mut self,
+        epoch: &[Vec<Fact>],
+        groups: &mut DimensionGroups,
+        changes: &mut Changes,
+    ) -> Vec<Symbol> {
+        let Tables { users, aggregates, funnels } = self;
+        let facts = || epoch.iter().flatten();
+        let who: Vec<UserIndex> = facts().map(|fact| users.index(fact.user)).collect();
+        let columns: Vec<Symbol> = who.iter().map(|user| users.get(*user).columns).collect();
+        let tuples: Vec<GroupsIndex> = columns.iter().map(|tuple| groups.index(*tuple)).collect();
+        for (index, aggregate) in aggregates.iter_mut().enumerate() {
+            let places: Vec<Place> =
+                facts().zip(&who).map(|(fact, user)| aggregate.place(*user, fact)).collect();
+            for ((fact, place), tuple) in facts().zip(places).zip(&tuples) {
+                aggregate.absorb(place, fact, groups.get(*tuple).aggregates[index], changes);
+            }
+        }
+        for (index, funnel) in funnels.iter_mut().enumerate() {
+            let absorbed = facts().zip(who.iter().zip(&tuples));
+            let mut walked: Vec<(UserIndex, GroupsIndex)> = absorbed
+                .filter(|(fact, (user, _))| funnel.absorb(**user, fact))
+                .map(|(_, (user, tuple))| (*user, *tuple))
+                .collect();
+            walked.sort_unstable_by_key(|(user, _)| *user);
+            walked.dedup();
+            for (user, tuple) in walked {
+                funnel.settle(user, groups.get(tuple).funnels[index], changes);
+            }
+        }
+        columns
+    }
+
+    /// What differs from the slabs: the rows of the next ones.
+    pub fn take_fresh(&mut self, job: &Job) -> Vec<SlabRows> {
+        let Tables { users, aggregates, funnels } = self;
+        let mut versions = SlabRows::new(users::layout());
+        users.take_dirty(&mut versions);
+        let mut slabs = vec![versions];
+        for (spec, aggregate) in job.aggregates.iter().zip(aggregates) {
+            let mut rows = SlabRows::new(rows_layout(&spec.name, aggregate.width()));
+            aggregate.take_dirty(&mut rows);
+            slabs.push(rows);
+        }
+        for (spec, funnel) in job.funnels.iter().zip(funnels) {
+            let mut events = SlabRows::new(steps_layout(&spec.name));
+            funnel.take_fresh(&mut events);
+            slabs.push(events);
+        }
+        slabs
     }
 }
 
@@ -231,69 +321,20 @@ impl State {
         let hydrated = self.hydration.hydrate(&mut self.tables, &facts, &versions);
         self.context.check(hydrated);
         versions.sort_unstable_by_key(|change| change.position);
-        versions.iter().for_each(|change| self.apply_version(change));
+        for change in &versions {
+            self.tables.apply_version(change, &mut self.groups, &mut self.changes);
+        }
         self.apply_facts(&facts)
     }
 
-    fn apply_version(&mut self, change: &DimensionChange) {
-        let user = self.tables.users.index(change.user);
-        if !self.tables.users.is_news(user, change) {
-            return;
-        }
-        let from = self.tables.users.change(user, change);
-        let to = self.tables.users.get(user).columns;
-        if from == to {
-            return;
-        }
-        let (from, to) = (self.groups.index(from), self.groups.index(to));
-        let (from, to) = (self.groups.get(from), self.groups.get(to));
-        for (index, aggregate) in self.tables.aggregates.iter().enumerate() {
-            let (from, to) = (from.aggregates[index], to.aggregates[index]);
-            if from != to {
-                aggregate.relocate(user, from, to, &mut self.changes);
-            }
-        }
-        for (index, funnel) in self.tables.funnels.iter().enumerate() {
-            let (from, to) = (from.funnels[index], to.funnels[index]);
-            if from != to {
-                funnel.relocate(user, from, to, &mut self.changes);
-            }
-        }
-    }
-
-    /// Takes in the facts of an epoch, in one pass for each table: within a pass no look-up waits for the one
-    /// before, so that the processor overlaps their cache misses.
+    /// Takes in the facts of an epoch.
     fn apply_facts(&mut self, epoch: &[Vec<Fact>]) -> Parcels<Verdict> {
-        let Tables { users, aggregates, funnels } = &mut self.tables;
-        let (groups, changes) = (&mut self.groups, &mut self.changes);
-        let facts = || epoch.iter().flatten();
-        let who: Vec<UserIndex> = facts().map(|fact| users.index(fact.user)).collect();
-        let columns: Vec<Symbol> = who.iter().map(|user| users.get(*user).columns).collect();
-        let tuples: Vec<GroupsIndex> = columns.iter().map(|tuple| groups.index(*tuple)).collect();
-        for (index, aggregate) in aggregates.iter_mut().enumerate() {
-            let places: Vec<Place> =
-                facts().zip(&who).map(|(fact, user)| aggregate.place(*user, fact)).collect();
-            for ((fact, place), tuple) in facts().zip(places).zip(&tuples) {
-                aggregate.absorb(place, fact, groups.get(*tuple).aggregates[index], changes);
-            }
-        }
-        for (index, funnel) in funnels.iter_mut().enumerate() {
-            let absorbed = facts().zip(who.iter().zip(&tuples));
-            let mut walked: Vec<(UserIndex, GroupsIndex)> = absorbed
-                .filter(|(fact, (user, _))| funnel.absorb(**user, fact))
-                .map(|(_, (user, tuple))| (*user, *tuple))
-                .collect();
-            walked.sort_unstable_by_key(|(user, _)| *user);
-            walked.dedup();
-            for (user, tuple) in walked {
-                funnel.settle(user, groups.get(tuple).funnels[index], changes);
-            }
-        }
+        let columns = self.tables.apply_facts(epoch, &mut self.groups, &mut self.changes);
         if !self.context.job.lake.events {
             return Parcels::new(self.context.workers, 0);
         }
         let mut verdicts = Parcels::new(self.context.workers, columns.len());
-        for (fact, columns) in facts().zip(columns) {
+        for (fact, columns) in epoch.iter().flatten().zip(columns) {
             let verdict = Verdict { batch: fact.batch, row: fact.row, columns };
             verdicts.push(fact.worker.into(), verdict);
         }
@@ -315,7 +356,7 @@ impl State {
             );
         }
         self.context.tell_reads(commit, "users", self.hydration.stats());
-        let fresh = self.take_fresh();
+        let fresh = self.tables.take_fresh(&self.context.job);
         let context = Arc::clone(&self.context);
         self.context.lane.submit(&self.mailbox, move || {
             let slabs = fresh.into_iter().filter_map(|rows| context.write_slab(rows, commit, 0));
@@ -324,25 +365,6 @@ impl State {
         if self.tables.bytes() > self.context.users_bytes_max {
             self.evicting = Some(commit);
         }
-    }
-
-    fn take_fresh(&mut self) -> Vec<SlabRows> {
-        let job = &self.context.job;
-        let Tables { users, aggregates, funnels } = &mut self.tables;
-        let mut versions = SlabRows::new(users::layout());
-        users.take_dirty(&mut versions);
-        let mut slabs = vec![versions];
-        for (spec, aggregate) in job.aggregates.iter().zip(aggregates) {
-            let mut rows = SlabRows::new(rows_layout(&spec.name, aggregate.width()));
-            aggregate.take_dirty(&mut rows);
-            slabs.push(rows);
-        }
-        for (spec, funnel) in job.funnels.iter().zip(funnels) {
-            let mut events = SlabRows::new(steps_layout(&spec.name));
-            funnel.take_fresh(&mut events);
-            slabs.push(events);
-        }
-        slabs
     }
 
     fn finished(&mut self) -> Vec<(Capability<Epoch>, Vec<Finished>)> {

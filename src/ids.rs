@@ -18,7 +18,7 @@ use crate::worker::WorkerContext;
 /// Name of the collection in the state manifest.
 pub const COLLECTION: &str = "ids";
 /// Words of a slab row: two of the id's hash, one with the content's fingerprint.
-const WIDTH: usize = 3;
+pub const WIDTH: usize = 3;
 /// Generations that cover the horizon.
 pub const GENERATIONS_OF_HORIZON: i64 = 4;
 
@@ -33,6 +33,11 @@ pub fn generation(time_us: i64, horizon_us: Option<i64>) -> u64 {
     let size_us = (horizon_us / GENERATIONS_OF_HORIZON).max(1);
     // Shifted so that the order of generations is the order of unsigned numbers.
     (time_us.div_euclid(size_us) as u64) ^ (1 << 63)
+}
+
+/// The slab row of an admitted event.
+pub fn row(winner: &Fact) -> [u64; WIDTH] {
+    [winner.id[0], winner.id[1], winner.content.into()]
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,9 +194,7 @@ impl IdSet {
         for run in winners.chunk_by(|a, b| of(a) == of(b)) {
             let rows = self.fresh.rows.entry(of(run[0]));
             let rows = rows.or_insert_with(|| SlabRows::new(layout()));
-            for winner in run {
-                rows.push(&[winner.id[0], winner.id[1], winner.content.into()]);
-            }
+            run.iter().for_each(|winner| rows.push(&row(winner)));
         }
     }
 

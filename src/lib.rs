@@ -36,6 +36,8 @@ mod frontier;
 mod offload;
 mod worker;
 
+pub mod recover;
+
 pub mod generate;
 
 pub mod cli;

@@ -37,7 +37,8 @@ pub enum SymbolsError {
     },
     /// The state names a file that is not there.
     #[error(
-        "symbol file {file} is missing; restore it from a backup, or start the job afresh in a new namespace"
+        "symbol file {file} is missing; rebuild the state from the tables with \
+         `tidewater recover JOB.toml`, or restore the file from a backup"
     )]
     Missing {
         /// The file.
@@ -45,8 +46,8 @@ pub enum SymbolsError {
     },
     /// The file is not what was written.
     #[error(
-        "symbol file {file} is damaged; restore it from a backup, \
-         or start the job afresh in a new namespace"
+        "symbol file {file} is damaged; rebuild the state from the tables with \
+         `tidewater recover JOB.toml`, or restore the file from a backup"
     )]
     Damaged {
         /// The file.

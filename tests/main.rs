@@ -9,6 +9,7 @@
 //! | `faults` | a crash or a lost reply at any step loses and doubles nothing |
 //! | `orphans` | what a crash leaves is deleted by later runs, and nothing else |
 //! | `restart` | a run that is killed at any moment loses and doubles nothing |
+//! | `recover` | state that was lost is rebuilt from the tables, as if nothing had been lost |
 //! | `horizon` | ids are forgotten by generations, and only when many newer ones have come |
 //! | `hydration` | a run over a small change reads the state that it touches, and no more |
 //! | `interop` | PyIceberg and DuckDB read the same, and DuckDB computes the same from the raw lines |

@@ -4,6 +4,7 @@ pub mod demo;
 pub mod generate;
 mod health;
 pub mod processes;
+pub mod recover;
 pub mod run;
 pub mod show;
 mod supervise;
@@ -16,6 +17,7 @@ use clap::{Parser, Subcommand};
 use crate::driver;
 use crate::generate::{HistoryError, OptionsError};
 use crate::job::JobError;
+use crate::recover::RecoverError;
 
 /// Kafka topics in, exact Apache Iceberg tables out.
 ///
@@ -36,6 +38,7 @@ pub struct Cli {
 enum Verb {
     Demo(demo::Args),
     Generate(Box<generate::Args>),
+    Recover(recover::Args),
     Run(run::Args),
     Show(show::Args),
     Validate(validate::ValidateArgs),
@@ -48,6 +51,7 @@ impl Cli {
         match self.verb {
             Verb::Demo(args) => demo::run(&args),
             Verb::Generate(args) => generate::run(&args),
+            Verb::Recover(args) => recover::run(&args),
             Verb::Run(args) => run::run(&args),
             Verb::Show(args) => show::run(&args),
             Verb::Validate(args) => validate::run(&args, &mut io::stdout().lock()),
@@ -84,7 +88,10 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(supervise::SuperviseError::Final { code, .. }) = error.downcast_ref() {
         return *code;
     }
-    if driver::is_refusal(error) { 3 } else { 1 }
+    let recovers_unsafely = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref().is_some_and(RecoverError::is_refusal)
+    };
+    if driver::is_refusal(error) || error.chain().any(recovers_unsafely) { 3 } else { 1 }
 }
 
 /// True if whoever reads our output has seen enough and went away.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::column::{Name, Row, Scalar, Time};
 use super::extract::Extractor;
@@ -15,7 +14,7 @@ use super::payload::{Columns, TextColumn, UTC, fields, timestamp_type};
 use super::{BatchText, DeadLetter, Reason, Reject, syntax};
 use crate::job::{EventsSpec, FactLayout, FunnelSpec, SumSlot};
 use crate::model::fact::SLOTS;
-use crate::model::hash::{id_hash, user_hash};
+use crate::model::hash::{content_hash, id_hash, user_hash};
 use crate::model::symbol::LocalInterner;
 use crate::model::{Fact, Interner, Symbol};
 use crate::source::{RawBatch, RawRecord};
@@ -103,7 +102,7 @@ impl EventDecoder {
         fact.user = user_hash(event.user);
         fact.time = event.time;
         fact.offset = record.offset;
-        fact.content = Slots::content(&event, fact.user);
+        fact.content = content_hash(event.row.encoded(), fact.user, event.time);
         self.slots.fill(&event, fact);
         if let Some(payload) = &mut self.payload {
             payload.push(&event, record.offset);
@@ -188,12 +187,6 @@ impl Slots {
             interner: LocalInterner::new(interner),
             scratch: Vec::new(),
         }
-    }
-
-    /// The hash that tells copies of an event from conflicting ones.
-    fn content(event: &Event<'_>, user: u64) -> u32 {
-        let hash = xxh3_64_with_seed(event.row.encoded(), user ^ event.time.rotate_left(32) as u64);
-        (hash >> 32) as u32 ^ hash as u32
     }
 
     fn fill(&mut self, event: &Event<'_>, fact: &mut Fact) {

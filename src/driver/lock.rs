@@ -18,7 +18,7 @@ use crate::model::Incarnation;
 
 /// The lock, held until it is dropped.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     file: File,
     path: PathBuf,
     marked: bool,
@@ -27,7 +27,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Takes the lock of `job`, or says who has it. To `take_over` is to make a new lock file beside the one
     /// that another run holds: from the next incarnation on that run can't commit.
-    pub(super) fn take(job: &Job, take_over: bool) -> anyhow::Result<Self> {
+    pub(crate) fn take(job: &Job, take_over: bool) -> anyhow::Result<Self> {
         let path = job.lake.state.join("lock");
         let shown = path.display();
         let mut file = open(&path)?;
@@ -49,19 +49,19 @@ impl Lock {
     }
 
     /// Whether a run before this one did not end well.
-    pub(super) fn tells_of_crash(&self) -> bool {
+    pub(crate) fn tells_of_crash(&self) -> bool {
         self.marked
     }
 
     /// Says that the run `incarnation` is at work. An earlier mark is written over, never taken away.
-    pub(super) fn mark(&self, incarnation: Incarnation) -> anyhow::Result<()> {
+    pub(crate) fn mark(&self, incarnation: Incarnation) -> anyhow::Result<()> {
         let mark = format!("{incarnation}\n");
         let marked = self.file.write_all_at(mark.as_bytes(), 0);
         marked.with_context(|| format!("cannot write lock file {}", self.path.display()))
     }
 
     /// The run has ended well. The mark goes if nothing is left of earlier runs that did not.
-    pub(super) fn release(self, nothing_left: bool) {
+    pub(crate) fn release(self, nothing_left: bool) {
         if nothing_left && let Err(error) = self.file.set_len(0) {
             let lock = self.path.display();
             tracing::warn!(%lock, %error, "not emptied: the next run looks for files to delete");

@@ -27,6 +27,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+pub(crate) use lock::Lock;
+pub(crate) use open::read_stored;
 pub use open::{Refused, open_lake};
 pub use progress::{Progress, State};
 pub use refusal::is_refusal;

@@ -259,7 +259,11 @@ fn collect_orphans(job: &Job, stored: &Stored) {
     }
 }
 
-fn read_stored(job: &Job, catalog: &Catalog) -> anyhow::Result<Option<(Stored, Commit)>> {
+/// What the catalog keeps of a job, and its newest commit; nothing before its tables are made.
+pub(crate) fn read_stored(
+    job: &Job,
+    catalog: &Catalog,
+) -> anyhow::Result<Option<(Stored, Commit)>> {
     let Some(row) = catalog.read_job(&job.name)? else { return Ok(None) };
     let Some(body) = row.body else { return Ok(None) };
     Ok(Some((Stored::decode(&job.name, &body)?, Commit(row.commit))))

@@ -73,6 +73,17 @@ pub fn incarnation_of(file_name: &str, job: &str) -> Option<u64> {
         let head = id.as_bytes().first_chunk::<4>()?;
         return ours.then(|| u32::from_be_bytes(*head).into());
     }
+    Some(stem_of(file_name, job)?.0)
+}
+
+/// The commit of `job` for which the data file, manifest or manifest list of this name was written; nothing
+/// where the name is not ours.
+pub fn commit_of(file_name: &str, job: &str) -> Option<u64> {
+    Some(stem_of(file_name, job)?.1)
+}
+
+/// Incarnation and commit in the name of a data file, a manifest or a manifest list.
+fn stem_of(file_name: &str, job: &str) -> Option<(u64, u64)> {
     let stem = file_name.strip_suffix(".parquet").or_else(|| file_name.strip_suffix(".avro"))?;
     let stem = match stem.strip_prefix("snap-") {
         Some(rest) => rest.split_once('-')?.1,
@@ -84,7 +95,8 @@ pub fn incarnation_of(file_name: &str, job: &str) -> Option<u64> {
         text.len() >= least && text.bytes().all(|byte| byte.is_ascii_digit())
     };
     let commit = rest.split_once('-')?.0;
-    (digits(incarnation, 8) && digits(commit, 12)).then(|| incarnation.parse().ok())?
+    let both = digits(incarnation, 8) && digits(commit, 12);
+    both.then(|| Some((incarnation.parse().ok()?, commit.parse().ok()?)))?
 }
 
 /// The version number of a metadata file, from its location; 0 where there is none.
@@ -131,6 +143,8 @@ mod tests {
             ];
             for path in &paths {
                 assert_eq!(incarnation_of(name(path), job), Some(7), "{path}");
+                let of_commit = !path.ends_with(".json");
+                assert_eq!(commit_of(name(path), job), of_commit.then_some(42), "{path}");
             }
             assert!(paths[0].starts_with(&format!("/w/t/data/{job}-00000007-000000000042-003-")));
         }

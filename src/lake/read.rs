@@ -23,15 +23,27 @@ pub enum ReadError {
     Damaged { path: String, cause: String },
 }
 
+/// Rows that are decoded at a time.
+const BATCH_ROWS: usize = 1 << 16;
+
 /// The rows of a data file, hidden columns included, in the order of the file; only the named columns
 /// where some are named.
 pub fn read_data_file(path: &str, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>, ReadError> {
-    let damaged = |cause: String| ReadError::Damaged { path: path.to_owned(), cause };
+    data_file_batches(path, columns)?.collect()
+}
+
+/// As [`read_data_file`], one batch after the other.
+pub fn data_file_batches(
+    path: &str,
+    columns: Option<&[&str]>,
+) -> Result<impl Iterator<Item = Result<RecordBatch, ReadError>> + use<>, ReadError> {
+    let name = path.to_owned();
+    let damaged = move |cause: String| ReadError::Damaged { path: name.clone(), cause };
     let plain = normal_path(path);
     let file = File::open(plain).map_err(|e| StorageError::new("open", plain, e))?;
     let mut builder = ParquetRecordBatchReaderBuilder::try_new(file)
         .map_err(|e| damaged(e.to_string()))?
-        .with_batch_size(1 << 16);
+        .with_batch_size(BATCH_ROWS);
     if let Some(names) = columns {
         let schema = builder.schema();
         if let Some(absent) = names.iter().find(|name| schema.index_of(name).is_err()) {
@@ -42,7 +54,7 @@ pub fn read_data_file(path: &str, columns: Option<&[&str]>) -> Result<Vec<Record
         builder = builder.with_projection(mask);
     }
     let reader = builder.build().map_err(|e| damaged(e.to_string()))?;
-    reader.map(|batch| batch.map_err(|e| damaged(e.to_string()))).collect()
+    Ok(reader.map(move |batch| batch.map_err(|e| damaged(e.to_string()))))
 }
 
 /// A file of a table's current snapshot.

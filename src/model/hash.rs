@@ -13,6 +13,13 @@ pub fn user_hash(user: &str) -> u64 {
     xxh3_64(user.as_bytes())
 }
 
+/// Hash of an event's content (its user, its time, and its columns as an encoded tuple), which tells copies
+/// of an event from conflicting ones.
+pub fn content_hash(columns: &[u8], user: u64, time_us: i64) -> u32 {
+    let hash = xxh3_64_with_seed(columns, user ^ time_us.rotate_left(32) as u64);
+    (hash >> 32) as u32 ^ hash as u32
+}
+
 /// Hash of a symbol's encoded content.
 pub fn symbol_hash(content: &[u8]) -> u64 {
     xxh3_64_with_seed(content, 0x7469_6465)

@@ -356,7 +356,7 @@ impl Committer {
 }
 
 /// Forgets the generations of ids that lie a whole horizon behind enough newer ids.
-fn forget_generations(stored: &mut Stored) {
+pub fn forget_generations(stored: &mut Stored) {
     let all: u64 = stored.generations.values().sum();
     let enough = IDS_AHEAD_MIN.max(all / IDS_AHEAD_SHARE);
     let mut ahead = 0;

@@ -76,7 +76,8 @@ pub enum RowError {
     },
     /// A group that no dictionary explains.
     #[error(
-        "table {table}: group {symbol:#018x} is not in the symbol dictionary; the state is incomplete"
+        "table {table}: group {symbol:#018x} is not in the symbol dictionary: the state is incomplete; \
+         rebuild it from the tables with `tidewater recover JOB.toml`"
     )]
     UnknownGroup {
         /// The table.
@@ -86,7 +87,8 @@ pub enum RowError {
     },
     /// A row with fewer than no events: the stored table and the state disagree.
     #[error(
-        "table {table}: the totals of {key:?} fell below zero; its files and the state disagree"
+        "table {table}: the totals of {key:?} fell below zero: its files and the state disagree; \
+         rebuild the state from the tables with `tidewater recover JOB.toml`"
     )]
     Negative {
         /// The table.

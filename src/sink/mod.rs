@@ -23,7 +23,7 @@ mod stored;
 mod tables;
 
 pub use append::append;
-pub use committer::{Committer, CommitterError, Cuts};
+pub use committer::{Committer, CommitterError, Cuts, forget_generations};
 pub use current::current;
 pub use cuts::CutRow;
 pub use events::{Payload, Verdict, events};

@@ -246,8 +246,8 @@ fn rewritten(
     }
     Err(SourceError::Loss(format!(
         "topic {topic}, partition {partition}: the line at offset {offset} of {} is not the one that was \
-         read before: the file was written anew, and lines are appended only; bring the old file back, or accept \
-         the loss with --accept-loss, which reads on behind that line",
+         read before: the file was written anew, and lines are appended only; bring the old file back, \
+         or accept the loss with --accept-loss, which reads on behind that line",
         file.display()
     )))
 }

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 pub enum StateError {
     /// The bytes of a slab are not what was written, or not what the manifest describes.
     #[error(
-        "state file {} is damaged: {what}; restore the file from a backup, \
-         or start the job afresh in a new namespace",
+        "state file {} is damaged: {what}; rebuild the state from the tables with \
+         `tidewater recover JOB.toml`, or restore the file from a backup",
         file.display()
     )]
     Damaged { file: PathBuf, what: String },
 
     /// A slab that the manifest names is not there.
     #[error(
-        "state file {} is missing, though the job's last commit refers to it; restore the file \
-         from a backup, or start the job afresh in a new namespace",
+        "state file {} is missing, though the job's last commit refers to it; rebuild the state \
+         from the tables with `tidewater recover JOB.toml`, or restore the file from a backup",
         file.display()
     )]
     Missing { file: PathBuf },
@@ -33,8 +33,8 @@ pub enum StateError {
     /// Slabs of one generation whose commits overlap, so that "the newest" means nothing.
     #[error(
         "state collection {collection:?}: the commits of {older} and {newer} overlap; the state \
-         manifest is inconsistent; restore the catalog \
-         from a backup, or start the job afresh in a new namespace"
+         manifest is inconsistent; rebuild the state from the tables with \
+         `tidewater recover JOB.toml`, or restore the catalog from a backup"
     )]
     Overlap { collection: String, older: String, newer: String },
 

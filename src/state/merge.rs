@@ -80,13 +80,9 @@ pub fn merge(
     options: &WriteOptions,
     stop: &AtomicBool,
 ) -> Result<SlabMeta, StateError> {
-    check_order(slabs)?;
     let (Some(oldest), Some(newest)) = (slabs.first(), slabs.last()) else {
         return Err(StateError::misuse(&layout.collection, "a merge of no slabs"));
     };
-    if oldest.generation != newest.generation {
-        return Err(StateError::misuse(&layout.collection, "a merge across generations"));
-    }
     let origin = Origin {
         incarnation,
         worker,
@@ -94,6 +90,22 @@ pub fn merge(
         commit_from: oldest.commit_from,
         commit_to: newest.commit_to,
     };
+    merge_as(dir, layout, slabs, &origin, options, stop)
+}
+
+/// As [`merge`], into a slab of this origin.
+pub fn merge_as(
+    dir: &Path,
+    layout: &Layout,
+    slabs: &[SlabMeta],
+    origin: &Origin,
+    options: &WriteOptions,
+    stop: &AtomicBool,
+) -> Result<SlabMeta, StateError> {
+    check_order(slabs)?;
+    if slabs.iter().any(|slab| slab.generation != origin.generation) {
+        return Err(StateError::misuse(&layout.collection, "a merge across generations"));
+    }
     let open = |meta| Slab::open(dir, layout, meta);
     let slabs = slabs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let counters = Counters::default();
@@ -102,7 +114,7 @@ pub fn merge(
         Cursor::new(reader, layout.width, layout.key, None, age)
     });
     let mut merged = Merged::new(cursors, layout.key)?;
-    let mut writer = SlabWriter::create(dir, layout, &origin, options)?;
+    let mut writer = SlabWriter::create(dir, layout, origin, options)?;
     let mut rows = 0_u64;
     fail_point!("slab.merge");
     while let Some(row) = merged.next()? {

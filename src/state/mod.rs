@@ -41,7 +41,7 @@ pub use error::StateError;
 pub use files::{COLLECTION_NAME_MAX, collect_orphans, is_slab, sync_dir};
 pub use layout::Layout;
 pub use manifest::{MANIFEST_VERSION, Manifest, SlabMeta};
-pub use merge::{RUNS_MAX, choose_merge, merge};
+pub use merge::{RUNS_MAX, choose_merge, merge, merge_as};
 pub use reader::{ReadStats, Reader};
 pub use rows::SlabRows;
 pub use slab::Slab;

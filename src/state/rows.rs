@@ -34,6 +34,11 @@ impl SlabRows {
         self.buckets[(row[0] >> (u64::BITS - BUCKET_BITS)) as usize].extend_from_slice(row);
     }
 
+    /// The shape of the rows.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// How many there are.
     pub fn rows(&self) -> usize {
         self.buckets.iter().map(Vec::len).sum::<usize>() / self.layout.width

@@ -16,5 +16,6 @@ mod kafka;
 mod licences;
 mod oracle;
 mod orphans;
+mod recover;
 mod restart;
 mod tidy;

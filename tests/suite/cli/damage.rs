@@ -65,11 +65,11 @@ fn a_slab_that_is_cut_short_or_missing_is_refused_by_name() {
         for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
             fs::write(&slab, &bytes[..length]).unwrap();
             let stderr = fixture.refused(3, &[]);
-            assert_says(&stderr, &[name, "damaged", "restore"]);
+            assert_says(&stderr, &[name, "damaged", "restore", "tidewater recover"]);
         }
         fs::remove_file(&slab).unwrap();
         let stderr = fixture.refused(3, &[]);
-        assert_says(&stderr, &[name, "missing", "restore"]);
+        assert_says(&stderr, &[name, "missing", "restore", "tidewater recover"]);
         fs::write(&slab, &bytes).unwrap();
         assert_eq!(newest_commit(&fixture), commit, "{name}");
     }
@@ -132,7 +132,7 @@ fn a_damaged_symbol_file_is_refused_by_name() {
         assert_says(&fixture.refused(3, &[]), &[name]);
     }
     fs::remove_file(&symbols).unwrap();
-    assert_says(&fixture.refused(3, &[]), &[name, "missing", "restore"]);
+    assert_says(&fixture.refused(3, &[]), &[name, "missing", "restore", "tidewater recover"]);
 }
 
 #[test]

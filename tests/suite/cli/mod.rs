@@ -41,8 +41,8 @@ fn assert_says(text: &str, wanted: &[&str]) {
 fn help_and_version_are_answers() {
     let (code, help, _) = typed(&["--help"]);
     assert_eq!(code, Some(0));
-    assert_says(&help, &["run", "generate", "validate", "Exit codes: 0 done"]);
-    for verb in ["run", "generate", "validate"] {
+    assert_says(&help, &["run", "generate", "validate", "recover", "Exit codes: 0 done"]);
+    for verb in ["run", "generate", "validate", "recover"] {
         let (code, help, _) = typed(&[verb, "--help"]);
         assert_eq!(code, Some(0), "{verb}");
         assert_says(&help, &["Usage:", "Options:"]);
@@ -56,6 +56,8 @@ fn a_wrong_command_line_is_exit_code_2() {
     for arguments in [
         &["fly"][..],
         &["run"],
+        &["recover"],
+        &["recover", "job.toml", "--follow"],
         &["run", "job.toml", "--worker", "2"],
         &["run", "job.toml", "--workers", "0"],
         &["run", "job.toml", "--workers", "many"],

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::super::fixture::Fixture;
+use super::super::fixture::{Fixture, output_of, tidewater};
 use super::super::small;
 use super::{assert_says, meddle, newest_commit};
 
@@ -115,6 +115,38 @@ fn a_run_that_was_overtaken_cannot_commit() {
     });
     let commit = newest_commit(&fixture);
     meddle(&fixture, "UPDATE tidewater_job SET incarnation = incarnation + 1");
+    fixture.append("events", 0, small::event(500));
+    let (code, out, err) = following.end();
+    assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
+    assert_says(&err, &["job small"]);
+    assert_eq!(newest_commit(&fixture), commit);
+    let report = fixture.report(&[]);
+    assert_eq!(report["tables"]["small.events"]["rows"], 41, "{report:#}");
+}
+
+#[test]
+fn a_run_whose_state_is_lost_and_recovered_under_it_cannot_commit() {
+    let fixture = small::fixture();
+    let following = Following::start(&fixture);
+    await_true("all of the input", || {
+        let commit = newest_commit(&fixture);
+        std::thread::sleep(Duration::from_millis(200));
+        commit == newest_commit(&fixture)
+    });
+    let commit = newest_commit(&fixture);
+    let recover = || {
+        let mut command = tidewater();
+        command.arg("recover").arg(fixture.path("job.toml"));
+        let output = output_of(command);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, err) = recover();
+    assert_eq!(code, Some(3), "{err}");
+    assert_says(&err, &["another run of job small"]);
+    // The lock goes with its folder, but not the fence.
+    std::fs::remove_dir_all(fixture.path(small::STATE)).unwrap();
+    let (code, err) = recover();
+    assert_eq!(code, Some(0), "{err}");
     fixture.append("events", 0, small::event(500));
     let (code, out, err) = following.end();
     assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
