@@ -25,7 +25,7 @@ const MANY: usize = 1_600;
 const RUN_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// The rows of the current tables without the commits that made them, in order.
-fn answers(fixture: &Fixture) -> Vec<Vec<Row>> {
+pub fn answers(fixture: &Fixture) -> Vec<Vec<Row>> {
     let mut tables = Tables::open(&fixture.catalog(), "small");
     let rows = ["regional", "path"].map(|table| {
         let mut rows = tables.current(table);

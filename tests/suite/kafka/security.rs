@@ -9,9 +9,9 @@ use std::process::Output;
 use serde_json::Value;
 
 use super::super::fixture::{Fixture, output_of};
-use super::super::tables::{Row, Tables};
 use super::broker::unique;
 use super::node::{Node, SASL, SASL_TLS, TLS};
+use super::outages::answers;
 use super::{assert_says, send_events, send_users, small_job};
 
 /// The password of the user and of all stores: whatever holds it tells a secret.
@@ -96,12 +96,6 @@ fn collect(folder: &Path, places: &mut Vec<(String, Vec<u8>)>) {
             places.push((path.display().to_string(), fs::read(&path).unwrap()));
         }
     }
-}
-
-/// The rows of the current tables, in order.
-fn answers(fixture: &Fixture) -> Vec<Vec<Row>> {
-    let mut tables = Tables::open(&fixture.catalog(), "small");
-    ["regional", "path"].map(|table| tables.current(table)).to_vec()
 }
 
 fn jobs_that_may_read_give_the_plain_answers(guarded: &Guarded) {
