@@ -94,8 +94,8 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// True for what would not be safe to go on with.
 fn is_refusal(cause: &(dyn std::error::Error + 'static)) -> bool {
     let refused_commit = |error: &CommitError| {
-        use CommitError::{CommitMoved, Exists, Fenced, TableChanged};
-        matches!(error, TableChanged { .. } | Fenced { .. } | CommitMoved { .. } | Exists { .. })
+        use CommitError::{NotSent, Unknown};
+        !matches!(error, NotSent(_) | Unknown { .. })
     };
     let refused_source =
         |error: &SourceError| matches!(error, SourceError::Loss(_) | SourceError::Refused(_));

@@ -19,6 +19,10 @@ mod events;
 mod finished;
 mod gather;
 mod merger;
+#[cfg(test)]
+mod simulation;
+mod sorted;
+mod steps;
 mod stored;
 mod tables;
 
