@@ -8,7 +8,8 @@
 //! | `oracle` | every table at every commit equals a plain recomputation, over random histories |
 //! | `faults` | a crash or a lost reply at any step loses and doubles nothing |
 //! | `orphans` | what a crash leaves is deleted by later runs, and nothing else |
-//! | `restart` | a run that is killed at any moment loses and doubles nothing |
+//! | `restart` | a run that is stopped or killed at any moment loses and doubles nothing |
+//! | `rivals` | a second run, a frozen one that wakes up, and a locked catalog do no harm |
 //! | `horizon` | ids are forgotten by generations, and only when many newer ones have come |
 //! | `hydration` | a run over a small change reads the state that it touches, and no more |
 //! | `interop` | PyIceberg and DuckDB read the same, and DuckDB computes the same from the raw lines |

@@ -16,4 +16,5 @@ mod licences;
 mod oracle;
 mod orphans;
 mod restart;
+mod rivals;
 mod tidy;
