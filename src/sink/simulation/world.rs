@@ -15,9 +15,9 @@ use crate::lake::reach::Node;
 
 /// Runs at once: the newest, and frozen ones that wake up.
 const RUNS_MAX: usize = 3;
-const TURNS: (usize, usize) = (4, 18);
+const TURNS: (usize, usize) = (5, 25);
 /// Steps of one run in a turn.
-const BURST_MAX: usize = 16;
+const BURST_MAX: usize = 24;
 const HOUR_MS: i64 = 3_600_000;
 
 /// The machine, the runs on it, and what surrounds them.
