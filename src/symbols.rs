@@ -103,9 +103,10 @@ pub fn persist(
     Ok(())
 }
 
-/// Whether a file of this name belongs to a dictionary.
-pub fn is_symbol_file(name: &str) -> bool {
-    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+/// The incarnation that wrote the file of this name; nothing where it belongs to no dictionary.
+pub fn file_incarnation(name: &str) -> Option<u64> {
+    let rest = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    rest.split_once('-')?.0.parse().ok()
 }
 
 fn encode<'a>(contents: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {

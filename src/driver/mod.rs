@@ -28,7 +28,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub(crate) use lock::Lock;
-pub(crate) use open::read_stored;
+pub(crate) use open::decode;
 pub use open::{Refused, open_lake};
 pub use progress::{Progress, State};
 pub use refusal::is_refusal;

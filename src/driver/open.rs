@@ -15,7 +15,7 @@ use super::lock::Lock;
 use super::sweep::ORPHAN_AGE_MIN;
 use crate::clock::file_time;
 use crate::job::{Job, SourceSpec, differences};
-use crate::lake::catalog::{Catalog, JobSwap, NewTable};
+use crate::lake::catalog::{Catalog, JobRow, JobSwap, NewTable};
 use crate::lake::names::{Origin, normal_path};
 use crate::lake::storage::Store;
 use crate::lake::table::LoadedTable;
@@ -143,7 +143,8 @@ pub fn open_lake(job: &Job) -> anyhow::Result<Option<(Stored, Commit, Vec<Loaded
     }
     let timeout = Duration::from_secs(10);
     let catalog = Catalog::open(&job.lake.catalog, &job.lake.catalog_name, timeout)?;
-    let Some((stored, commit)) = read_stored(job, &catalog)? else { return Ok(None) };
+    let Some(row) = catalog.read_job(&job.name)? else { return Ok(None) };
+    let Some((stored, commit)) = decode(job, &row)? else { return Ok(None) };
     let store = Store::local();
     let tables = stored
         .tables
@@ -198,17 +199,17 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Open
     let first =
         (!lake.catalog.exists()).then(|| open_sources(job, options, &nothing)).transpose()?;
     for dir in [lake.catalog.parent().unwrap_or(Path::new(".")), &lake.warehouse, &lake.state] {
-        fs::create_dir_all(dir)
-            .with_context(|| format!("cannot create folder {}", dir.display()))?;
+        make_durable(dir).with_context(|| format!("cannot create folder {}", dir.display()))?;
     }
     let lock = Lock::take(job, options.take_over)?;
     let mut catalog = Catalog::open(&lake.catalog, &lake.catalog_name, options.busy_timeout)?;
     let store = Store::local();
     let tables = Arc::new(TableSet::new(job)?);
-    let known = read_stored(job, &catalog)?;
+    let row = catalog.read_job(&job.name)?;
+    let known = row.as_ref().map_or(Ok(None), |row| decode(job, row))?;
     match &known {
         Some((stored, commit)) => check_stored(job, stored, *commit, &catalog)?,
-        None => check_new(job, &tables, &catalog, &store)?,
+        None => check_new(job, row.is_some(), &tables, &catalog, &store)?,
     }
     let sources = match (first, &known) {
         (Some(sources), None) => sources,
@@ -221,8 +222,9 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Open
     let interner = Arc::new(Interner::default());
     fail_point!("open.state");
     symbols::load(&lake.state, &stored.symbols, &interner)?;
-    collect_orphans(job, &stored);
-    let incarnation = Incarnation(catalog.begin_run(&job.name)?.incarnation);
+    let incarnation = Incarnation(catalog.begin_run(&job.name, row.as_ref())?);
+    // Not earlier: until here another run might still have committed.
+    collect_orphans(job, &stored, incarnation);
     // From here on there may be files that only a commit makes part of a table.
     lock.mark(incarnation)?;
     let mut opened = Opened {
@@ -244,29 +246,30 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Open
     Ok((opened, lock))
 }
 
+/// Makes a folder that a power failure leaves in its place. A run that crashed may have made a part of the
+/// way to it, so all of it is synced, as far up as this is allowed.
+fn make_durable(dir: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let synced = |dir: &Path| fs::File::open(dir).and_then(|dir| dir.sync_all()).is_ok();
+    std::path::absolute(dir)?.ancestors().take_while(|dir| synced(dir)).for_each(drop);
+    Ok(())
+}
+
 /// Deletes state files that the newest commit does not refer to: superseded ones and those of crashed runs.
 /// The folder is small, so every run does it; what can't be deleted now is tried again by the next one. The
 /// files of tables are the business of `sweep`.
-fn collect_orphans(job: &Job, stored: &Stored) {
+fn collect_orphans(job: &Job, stored: &Stored, incarnation: Incarnation) {
     let Some(horizon) = file_time().checked_sub(ORPHAN_AGE_MIN) else { return };
-    let slabs = stored.slabs.files();
-    let orphan = |name: &str| {
-        let named = slabs.contains(name) || stored.symbols.iter().any(|file| file == name);
-        !named && (state::is_slab(name) || symbols::is_symbol_file(name))
-    };
+    let orphan = stored.state_orphans(incarnation);
     if let Err(error) = state::collect_orphans(&job.lake.state, orphan, horizon) {
         tracing::warn!(job = job.name, %error, "superseded state files stay behind");
     }
 }
 
-/// What the catalog keeps of a job, and its newest commit; nothing before its tables are made.
-pub(crate) fn read_stored(
-    job: &Job,
-    catalog: &Catalog,
-) -> anyhow::Result<Option<(Stored, Commit)>> {
-    let Some(row) = catalog.read_job(&job.name)? else { return Ok(None) };
-    let Some(body) = row.body else { return Ok(None) };
-    Ok(Some((Stored::decode(&job.name, &body)?, Commit(row.commit))))
+/// What a job's row says; nothing if no run has come to make its tables.
+pub(crate) fn decode(job: &Job, row: &JobRow) -> anyhow::Result<Option<(Stored, Commit)>> {
+    let Some(body) = &row.body else { return Ok(None) };
+    Ok(Some((Stored::decode(&job.name, body)?, Commit(row.commit))))
 }
 
 /// The job goes on from a commit: its definition and its tables must be those of that commit.
@@ -281,29 +284,22 @@ fn check_stored(
         let changes = changes.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
         return Err(Refused::Definition { job: job.name.clone(), changes }.into());
     }
-    for (name, table) in &stored.tables {
-        let found = catalog.table_location(&job.lake.namespace, name)?;
-        let what = match found {
-            Some(found) if found == table.location => continue,
-            Some(_) => "changed",
-            None => "dropped",
-        };
-        return Err(Refused::TableChanged {
-            job: job.name.clone(),
-            table: format!("{}.{name}", job.lake.namespace),
-            what,
-            commit,
-            expected: table.location.clone(),
-        }
-        .into());
-    }
-    Ok(())
+    let changed = stored.changed_table(|name| catalog.table_location(&job.lake.namespace, name))?;
+    let Some((name, table, what)) = changed else { return Ok(()) };
+    let (job, namespace) = (job.name.clone(), &job.lake.namespace);
+    let (table, expected) = (format!("{namespace}.{name}"), table.location.clone());
+    Err(Refused::TableChanged { job, table, what, commit, expected }.into())
 }
 
-/// The job is new: no table of it may exist, and nothing else may lie where they will be.
-fn check_new(job: &Job, tables: &TableSet, catalog: &Catalog, store: &Store) -> anyhow::Result<()> {
-    // A run that crashed before its first commit has left its row, and files of no table.
-    let crashed = catalog.read_job(&job.name)?.is_some();
+/// The job is new: no table of it may exist, and nothing else may lie where they will be. A run that
+/// `crashed` before it made the tables has left its row, and files of no table.
+fn check_new(
+    job: &Job,
+    crashed: bool,
+    tables: &TableSet,
+    catalog: &Catalog,
+    store: &Store,
+) -> anyhow::Result<()> {
     for (_, table) in tables.iter() {
         let spec = &table.spec;
         let Some(location) = catalog.table_location(&spec.namespace, &spec.name)? else {

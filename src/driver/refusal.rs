@@ -15,8 +15,8 @@ pub fn is_refusal(error: &anyhow::Error) -> bool {
 
 fn refuses(cause: &(dyn std::error::Error + 'static)) -> bool {
     let refused_commit = |error: &CommitError| {
-        use CommitError::{CommitMoved, Exists, Fenced, TableChanged};
-        matches!(error, TableChanged { .. } | Fenced { .. } | CommitMoved { .. } | Exists { .. })
+        use CommitError::{NotSent, Unknown};
+        !matches!(error, NotSent(_) | Unknown { .. })
     };
     let refused_source =
         |error: &SourceError| matches!(error, SourceError::Loss(_) | SourceError::Refused(_));

@@ -1,7 +1,5 @@
 //! Why the catalog did not do what it was asked for, by what is known of it.
 
-use std::path::Path;
-
 use rusqlite::ErrorCode;
 
 use super::catalog::JobSwap;
@@ -46,6 +44,11 @@ pub enum CommitError {
     Fenced { catalog: String, job: String, ours: u64, found: Option<u64> },
     #[error("catalog {catalog}: job {job} stands at commit {found}, not at {expected}")]
     CommitMoved { catalog: String, job: String, expected: u64, found: u64 },
+    #[error(
+        "catalog {catalog}: another run of job {job} began or committed while this one was opening; \
+         run again when it has ended"
+    )]
+    Overtaken { catalog: String, job: String },
     #[error("catalog {catalog}: tables {tables} exist already; give the job another namespace")]
     Exists { catalog: String, tables: String },
     /// Nothing was applied.
@@ -85,8 +88,8 @@ impl Refusal {
     }
 }
 
-pub(super) fn error_at(path: &Path, action: String, source: rusqlite::Error) -> CatalogError {
-    CatalogError { catalog: path.display().to_string(), action, source }
+pub(super) fn error_at(catalog: &str, action: String, source: rusqlite::Error) -> CatalogError {
+    CatalogError { catalog: catalog.to_owned(), action, source }
 }
 
 pub(super) fn cannot_open(error: &std::io::Error) -> rusqlite::Error {

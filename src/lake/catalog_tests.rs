@@ -1,5 +1,7 @@
 //! Tests of [`super`]: what moves, what is refused, and what is known after a failure.
 
+use rusqlite::Connection;
+
 use super::*;
 
 const JOB: &str = "subscriptions";
@@ -26,9 +28,15 @@ fn swap(name: &str, from: u64, to: u64) -> Swap {
 /// A catalog with tables a, b and c of a job in its first run.
 fn with_tables(folder: &Path) -> Catalog {
     let mut catalog = open(folder);
-    assert_eq!(catalog.begin_run(JOB).unwrap().incarnation, 1);
+    assert_eq!(catalog.begin_run(JOB, None).unwrap(), 1);
     catalog.create_tables(&[table("a"), table("b"), table("c")], &job(1, 0, 0)).unwrap();
     catalog
+}
+
+/// Takes over the job as it is.
+fn begin(catalog: &mut Catalog) {
+    let row = catalog.read_job(JOB).unwrap();
+    catalog.begin_run(JOB, row.as_ref()).unwrap();
 }
 
 fn locations(catalog: &Catalog) -> Vec<String> {
@@ -46,7 +54,8 @@ fn a_commit_moves_all_tables_and_the_job() {
     assert_eq!(locations(&again), ["a-2", "b-0", "c-1"]);
     let row = again.read_job(JOB).unwrap().unwrap();
     assert_eq!((row.incarnation, row.commit, row.body.as_deref()), (1, 2, Some("body of 2")));
-    assert_eq!(again.begin_run(JOB).unwrap(), JobRow { incarnation: 2, ..row });
+    assert_eq!(again.begin_run(JOB, Some(&row)).unwrap(), 2);
+    assert_eq!(again.read_job(JOB).unwrap(), Some(JobRow { incarnation: 2, ..row }));
     assert_eq!(again.read_job("other").unwrap(), None);
     assert_eq!(again.table_location("ns", "zz").unwrap(), None);
 }
@@ -72,7 +81,7 @@ fn an_instance_that_was_taken_over_is_fenced() {
     let folder = tempfile::tempdir().unwrap();
     let mut old = with_tables(folder.path());
     let mut new = open(folder.path());
-    new.begin_run(JOB).unwrap();
+    begin(&mut new);
     let error = old.commit(&[swap("a", 0, 1)], &job(1, 0, 1)).unwrap_err();
     assert!(matches!(error, CommitError::Fenced { ours: 1, found: Some(2), .. }), "{error}");
     // Even where the new instance has moved the tables on, the fence is what is reported.
@@ -85,6 +94,25 @@ fn an_instance_that_was_taken_over_is_fenced() {
     let error = new.commit(&[], &gone).unwrap_err();
     assert!(matches!(error, CommitError::Fenced { found: None, .. }), "{error}");
     assert_eq!(locations(&new), ["a-1", "b-0", "c-0"]);
+}
+
+#[test]
+fn a_run_begins_only_if_the_job_is_as_it_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut old = with_tables(folder.path());
+    let mut new = open(folder.path());
+    let row = new.read_job(JOB).unwrap();
+    old.commit(&[swap("a", 0, 1)], &job(1, 0, 1)).unwrap();
+    for known in [row.as_ref(), None] {
+        let error = new.begin_run(JOB, known).unwrap_err();
+        assert!(matches!(error, CommitError::Overtaken { .. }), "{error}");
+    }
+    old.commit(&[swap("a", 1, 2)], &job(1, 1, 2)).expect("it is not fenced off");
+    begin(&mut new);
+    let row = old.read_job(JOB).unwrap();
+    begin(&mut old);
+    let error = new.begin_run(JOB, row.as_ref()).unwrap_err();
+    assert!(error.to_string().contains("another run of job subscriptions began"), "{error}");
 }
 
 #[test]
@@ -115,7 +143,7 @@ fn a_commit_whose_outcome_was_lost_is_looked_up() {
     catalog.resolve(&job(1, 0, 1), lost()).expect("it was applied");
     let error = catalog.resolve(&job(1, 1, 2), lost()).unwrap_err();
     assert!(matches!(error, CommitError::NotSent(_)), "{error}");
-    open(folder.path()).begin_run(JOB).unwrap();
+    begin(&mut open(folder.path()));
     let error = catalog.resolve(&job(1, 1, 2), lost()).unwrap_err();
     assert!(matches!(error, CommitError::Unknown { commit: 2, .. }), "{error}");
     assert!(error.to_string().contains("the line went dead"), "{error}");
@@ -129,12 +157,12 @@ fn a_commit_that_fails_at_its_end_is_known_not_to_have_happened() {
     let trap = "PRAGMA foreign_keys = ON; CREATE TABLE parent (id INTEGER PRIMARY KEY);
       CREATE TABLE child (id INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
       CREATE TRIGGER trap AFTER UPDATE ON iceberg_tables BEGIN INSERT INTO child VALUES (1); END;";
-    catalog.connection.execute_batch(trap).unwrap();
+    catalog.database.connection.execute_batch(trap).unwrap();
     let error = catalog.commit(&[swap("a", 0, 1)], &job(1, 0, 1)).unwrap_err();
     assert!(matches!(error, CommitError::NotSent(_)), "{error}");
     assert_eq!(locations(&catalog), ["a-0", "b-0", "c-0"]);
     // The new connection does not enforce foreign keys: the same commit goes through.
-    catalog.connection.execute_batch("DROP TRIGGER trap").unwrap();
+    catalog.database.connection.execute_batch("DROP TRIGGER trap").unwrap();
     catalog.commit(&[swap("a", 0, 1)], &job(1, 0, 1)).unwrap();
 }
 
@@ -149,7 +177,7 @@ fn failures_are_told_with_the_way_out() {
     assert!(locked.contains("catalog.db") && locked.contains("let it finish"), "{locked}");
     holder.execute_batch("ROLLBACK").unwrap();
 
-    catalog.connection.pragma_update(None, "max_page_count", 1).unwrap();
+    catalog.database.connection.pragma_update(None, "max_page_count", 1).unwrap();
     let large = JobSwap { body: "x".repeat(1 << 20), ..job(1, 0, 1) };
     let full = catalog.commit(&[swap("a", 0, 1)], &large).unwrap_err().to_string();
     assert!(full.contains("free space"), "{full}");

@@ -2,7 +2,7 @@
 //! of synced directories as everything else.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,7 @@ use iceberg::io::{
 use iceberg::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 
+use super::disk::{DiskFile, LocalDisk};
 use super::names::normal_path;
 use super::storage::{Directories, StorageError, create_new};
 
@@ -83,7 +84,7 @@ impl Storage for LocalStorage {
 
     async fn writer(&self, path: &str) -> iceberg::Result<Box<dyn FileWrite>> {
         let path = Path::new(normal_path(path));
-        let file = create_new(path, &self.directories)?;
+        let file = create_new(&LocalDisk, path, &self.directories)?;
         Ok(Box::new(LocalWriter { path: path.to_owned(), file: Some(file) }))
     }
 
@@ -142,7 +143,7 @@ impl FileRead for LocalReader {
 #[derive(Debug)]
 struct LocalWriter {
     path: PathBuf,
-    file: Option<File>,
+    file: Option<Box<dyn DiskFile>>,
 }
 
 impl LocalWriter {
@@ -161,7 +162,7 @@ impl FileWrite for LocalWriter {
     }
 
     async fn close(&mut self) -> iceberg::Result<()> {
-        let Some(file) = self.file.take() else { return Err(self.closed()) };
+        let Some(mut file) = self.file.take() else { return Err(self.closed()) };
         fail_point!("avro.sync");
         file.sync_data().map_err(|e| StorageError::new("sync", &self.path, e).into())
     }

@@ -5,17 +5,18 @@
 //! between is found by [`sweep_orphans`].
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use fail::fail_point;
-use iceberg::spec::{Snapshot, SnapshotRef, TableMetadata};
+use iceberg::spec::{ManifestFile, Snapshot, SnapshotRef, TableMetadata};
 
 use super::manifests;
-use super::names::{incarnation_of, normal_path};
+use super::names::normal_path;
+use super::reach::{self, Dead, Named, Node};
 use super::snapshot::Garbage;
-use super::storage::{StorageError, Store};
-use super::table::{LoadedTable, TableError, read_list};
+use super::storage::Store;
+use super::table::{LoadedTable, TableError, read_list_at};
 
 /// How long snapshots are kept. A snapshot goes only when it is past both bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,24 +27,25 @@ pub struct Retention {
     pub age_min: Duration,
 }
 
-/// The snapshots that the next commit may forget, oldest first: never the head of a branch or a tag, and
-/// always the oldest ones, so that history keeps no gap.
+/// The snapshots that the next commit may forget, oldest first: never the head of a branch or a tag.
 pub fn expired_snapshots(metadata: &TableMetadata, retention: Retention, now_ms: i64) -> Vec<i64> {
-    let age_min = i64::try_from(retention.age_min.as_millis()).unwrap_or(i64::MAX);
-    let snapshots = in_order(metadata);
-    // The snapshot of the commit that forgets counts as well.
-    let surplus = (snapshots.len() + 1).saturating_sub(retention.snapshots_min.max(1));
-    let old = |s: &&SnapshotRef| s.timestamp_ms() <= now_ms.saturating_sub(age_min);
-    let mut expired: Vec<i64> =
-        snapshots.iter().take(surplus).take_while(old).map(|s| s.snapshot_id()).collect();
-    if !expired.is_empty() {
-        let named = named_snapshots(metadata);
-        let keep = |id: &i64| Some(*id) == metadata.current_snapshot_id() || named.contains(id);
-        if let Some(first) = expired.iter().position(keep) {
-            expired.truncate(first);
-        }
+    let snapshots: Vec<Node> = in_order(metadata).iter().map(|s| node(s)).collect();
+    reach::surplus(&snapshots, retention, now_ms, || {
+        let mut kept = named_snapshots(metadata);
+        kept.extend(metadata.current_snapshot_id());
+        kept
+    })
+}
+
+/// The snapshot among others.
+fn node(snapshot: &Snapshot) -> Node {
+    Node {
+        id: snapshot.snapshot_id(),
+        parent: snapshot.parent_snapshot_id(),
+        sequence: snapshot.sequence_number(),
+        at_ms: snapshot.timestamp_ms(),
+        list: snapshot.manifest_list().to_owned(),
     }
-    expired
 }
 
 /// Snapshots that a branch or a tag points at.
@@ -78,9 +80,8 @@ impl Deleted {
 
 /// Deletes what only expired snapshots needed. `table` is the table after the swap that expired them.
 ///
-/// In a history without forks a file is out of reach exactly when it was removed by an expired snapshot
-/// or by the oldest that is kept, so the cost is that of the garbage. Where the history forks (another
-/// program rolled back or branched) nothing is deleted.
+/// The cost is that of the garbage. Where the history forks (another program rolled back or branched) only
+/// old metadata is deleted.
 pub fn delete_expired(
     store: &Store,
     table: &LoadedTable,
@@ -90,51 +91,28 @@ pub fn delete_expired(
     for path in &garbage.metadata_files {
         deleted.metadata += usize::from(store.delete(path)?);
     }
-    let kept = in_order(&table.metadata);
-    let Some(oldest) = kept.first().filter(|_| !garbage.snapshots.is_empty()) else {
-        return Ok(deleted);
-    };
-    if !is_one_line(&garbage.snapshots, &kept) {
-        return Ok(deleted);
-    }
-    let wrap = table.iceberg_error("find the files of its expired snapshots");
-    let reachable: HashSet<String> = paths(&read_list(store, oldest).map_err(&wrap)?);
-    let mut dead_manifests = BTreeSet::new();
-    let mut dead_data = BTreeSet::new();
-    for snapshot in garbage.snapshots.iter().chain([oldest]) {
-        // A list that is gone was deleted by an earlier try, and with it all that it named.
-        let Ok(list) = read_list(store, snapshot) else { continue };
-        let id = snapshot.snapshot_id();
-        for manifest in &list {
-            if manifest.added_snapshot_id == id && manifest.has_deleted_files() {
-                dead_data.extend(manifests::read_deleted(store, manifest, id).map_err(&wrap)?);
-            }
-        }
-        dead_manifests.extend(paths(&list).difference(&reachable).cloned());
-    }
-    for path in &dead_data {
+    let kept: Vec<Node> = in_order(&table.metadata).iter().map(|s| node(s)).collect();
+    let expired: Vec<Node> = garbage.snapshots.iter().map(|s| node(s)).collect();
+    let dead = dead_files(store, &expired, &kept);
+    let dead = dead.map_err(table.iceberg_error("find the files of its expired snapshots"))?;
+    for path in &dead.data {
         deleted.data += usize::from(store.delete(path)?);
     }
-    for path in &dead_manifests {
+    for path in &dead.manifests {
         deleted.manifests += usize::from(store.delete(path)?);
     }
-    for snapshot in &garbage.snapshots {
-        deleted.manifest_lists += usize::from(store.delete(snapshot.manifest_list())?);
+    for path in &dead.lists {
+        deleted.manifest_lists += usize::from(store.delete(path)?);
     }
     Ok(deleted)
 }
 
-fn paths(list: &[iceberg::spec::ManifestFile]) -> HashSet<String> {
-    list.iter().map(|manifest| manifest.manifest_path.clone()).collect()
-}
-
-/// Whether all these snapshots follow one another, each the parent of the next.
-fn is_one_line(expired: &[SnapshotRef], kept: &[SnapshotRef]) -> bool {
-    let mut line: Vec<&SnapshotRef> = expired.iter().chain(kept).collect();
-    line.sort_by_key(|s| s.sequence_number());
-    let follows =
-        |pair: &[&SnapshotRef]| pair[1].parent_snapshot_id() == Some(pair[0].snapshot_id());
-    line.windows(2).all(follows)
+/// The files that only `expired` snapshots needed.
+fn dead_files(store: &Store, expired: &[Node], kept: &[Node]) -> Result<Dead, iceberg::Error> {
+    let removed = |snapshot: &Node, manifest: &ManifestFile| {
+        manifests::read_deleted(store, manifest, snapshot.id)
+    };
+    reach::dead_files(expired, kept, |snapshot| named_manifests(store, snapshot), removed)
 }
 
 /// Which unreferenced files of a table are ours to delete.
@@ -167,52 +145,18 @@ pub fn sweep_orphans(
     let root = PathBuf::from(normal_path(table.metadata.location()));
     let mut files = Vec::new();
     for folder in ["data", "metadata"] {
-        files.extend(earlier_files(&root.join(folder), orphans)?);
+        files.extend(reach::earlier_files(store.list(&root.join(folder))?, orphans));
     }
-    let mut swept = Swept::default();
     if files.is_empty() {
-        return Ok(swept);
+        return Ok(Swept::default());
     }
     let referenced = referenced_files(store, table)?;
-    files.retain(|(path, _)| !referenced.contains(path));
-    for (path, modified) in files {
-        if modified < orphans.older_than {
-            fail_point!("orphan.delete");
-            store.delete(&path)?;
-            swept.deleted.push(path);
-        } else {
-            swept.young += 1;
-        }
+    let (deleted, young) = reach::old_orphans(files, orphans.older_than, &referenced);
+    for path in &deleted {
+        fail_point!("orphan.delete");
+        store.delete(path)?;
     }
-    swept.deleted.sort();
-    Ok(swept)
-}
-
-/// Files of this folder that may be orphans by their names, and when they were written.
-fn earlier_files(
-    folder: &Path,
-    orphans: Orphans<'_>,
-) -> Result<Vec<(String, SystemTime)>, StorageError> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(|e| StorageError::new("list", folder, e))?,
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|e| StorageError::new("list", folder, e))?;
-        let name = entry.file_name();
-        let incarnation = name.to_str().and_then(|name| incarnation_of(name, orphans.job));
-        if incarnation.is_none_or(|found| found >= orphans.before_incarnation) {
-            continue;
-        }
-        match entry.metadata().and_then(|m| m.modified()) {
-            Ok(modified) => files.push((entry.path().display().to_string(), modified)),
-            // It expired since the folder was listed.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(StorageError::new("look at", entry.path(), e)),
-        }
-    }
-    Ok(files)
+    Ok(Swept { deleted, young })
 }
 
 /// Every file that a retained snapshot or the metadata itself needs, as normal paths.
@@ -223,19 +167,33 @@ pub fn referenced_files(store: &Store, table: &LoadedTable) -> Result<HashSet<St
     referenced.extend(table.metadata.metadata_log().iter().map(|log| normal(&log.metadata_file)));
     let statistics = table.metadata.statistics_iter().map(|s| normal(&s.statistics_path));
     referenced.extend(statistics);
-    let mut seen = HashSet::new();
-    for snapshot in table.metadata.snapshots() {
-        let snapshot: &Snapshot = snapshot;
-        referenced.insert(normal(snapshot.manifest_list()));
-        for manifest in read_list(store, snapshot).map_err(&wrap)? {
-            if seen.insert(manifest.manifest_path.clone()) {
-                referenced.insert(normal(&manifest.manifest_path));
-                let live = manifests::read_live(store, &manifest).map_err(&wrap)?;
-                referenced.extend(live.iter().map(|entry| normal(entry.file.file_path())));
-            }
-        }
-    }
+    let snapshots: Vec<Node> = in_order(&table.metadata).iter().map(|s| node(s)).collect();
+    let live = |manifest: &ManifestFile| {
+        let live = manifests::read_live(store, manifest)?;
+        Ok(live.iter().map(|entry| entry.file.file_path().to_owned()).collect())
+    };
+    let needed = reach::needed_files(
+        &snapshots,
+        |snapshot| named_manifests(store, snapshot),
+        live,
+        |path| !store.exists(path),
+    );
+    referenced.extend(needed.map_err(&wrap)?);
     Ok(referenced)
+}
+
+/// The manifests of a snapshot.
+fn named_manifests(
+    store: &Store,
+    snapshot: &Node,
+) -> Result<Vec<Named<ManifestFile>>, iceberg::Error> {
+    let named = |manifest: ManifestFile| Named {
+        path: manifest.manifest_path.clone(),
+        by: manifest.added_snapshot_id,
+        removes: manifest.has_deleted_files(),
+        manifest,
+    };
+    Ok(read_list_at(store, &snapshot.list)?.into_iter().map(named).collect())
 }
 
 #[cfg(test)]

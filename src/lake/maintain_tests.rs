@@ -1,5 +1,6 @@
 //! Tests of [`super`]: retention, deletion of what is out of reach, orphans.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use iceberg::spec::{SnapshotReference, SnapshotRetention};
@@ -43,6 +44,24 @@ fn exactly_the_files_in_use_stay() {
     assert_eq!(bench.table.metadata.snapshots().count(), 4);
     assert_eq!(bench.table.metadata.metadata_log().len(), 20);
     assert_eq!(files_on_disk(folder.path()), referenced_files(&bench.store, &bench.table).unwrap());
+}
+
+#[test]
+fn what_a_table_needs_is_found_while_its_older_snapshots_expire() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path(), spec("t", Partitioning::None, false));
+    run(&mut bench, 6, true);
+    let (before, there) = (bench.table.clone(), files_on_disk(folder.path()));
+    let mut change = bench.change(vec![bench.file(0..5, None)], Vec::new());
+    change.expire = expired_snapshots(&bench.table.metadata, KEEP, i64::MAX);
+    let Staged { garbage, .. } = bench.apply(&change);
+    assert!(delete_expired(&bench.store, &bench.table, &garbage).unwrap().manifest_lists > 0);
+    let found = referenced_files(&bench.store, &before).unwrap();
+    let needed = referenced_files(&bench.store, &bench.table).unwrap();
+    assert!(needed.intersection(&there).all(|path| found.contains(path)));
+    // Once the newest snapshot that was known is gone nothing can be said of what followed it.
+    run(&mut bench, 5, true);
+    assert!(referenced_files(&bench.store, &before).is_err());
 }
 
 #[test]

@@ -5,16 +5,17 @@
 //! before anything points at the file.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use fail::fail_point;
 use iceberg::io::{FileIO, FileIOBuilder};
 use iceberg::{Error, ErrorKind};
 
+use super::disk::{Disk, DiskFile, LocalDisk};
 use super::local_io::LocalStorageFactory;
 use super::names::normal_path;
 
@@ -58,6 +59,7 @@ pub(super) type Directories = Arc<Mutex<BTreeSet<PathBuf>>>;
 /// The files of a lake. Clones share the set of directories that wait for their sync.
 #[derive(Debug, Clone)]
 pub struct Store {
+    disk: Arc<dyn Disk>,
     io: FileIO,
     directories: Directories,
 }
@@ -71,9 +73,14 @@ impl Default for Store {
 impl Store {
     /// A store for plain paths and `file:` locations.
     pub fn local() -> Self {
+        Self::on(Arc::new(LocalDisk))
+    }
+
+    /// A store on this disk. What the iceberg crate does by itself, it does on the local one.
+    pub(crate) fn on(disk: Arc<dyn Disk>) -> Self {
         let directories = Directories::default();
         let factory = LocalStorageFactory::new(Arc::clone(&directories));
-        Self { io: FileIOBuilder::new(Arc::new(factory)).build(), directories }
+        Self { disk, io: FileIOBuilder::new(Arc::new(factory)).build(), directories }
     }
 
     /// The same files as the iceberg crate sees them.
@@ -81,12 +88,25 @@ impl Store {
         &self.io
     }
 
+    /// Makes the folders of a new table. That they are there already says little: the run that made them may
+    /// have crashed before it synced what leads to them.
+    pub(crate) fn create_table_folders(&self, location: &str) -> Result<(), StorageError> {
+        let root = Path::new(normal_path(location));
+        for folder in ["data", "metadata"].map(|name| root.join(name)) {
+            make_directories(&*self.disk, &folder, &self.directories)?;
+        }
+        // The table's own folder, that of its namespace and the warehouse.
+        lock(&self.directories).extend(root.ancestors().take(3).map(Path::to_owned));
+        Ok(())
+    }
+
     /// Opens a new file; an existing one is an error.
     pub fn create(&self, path: &str) -> Result<NewFile, StorageError> {
         let path = Path::new(normal_path(path));
-        let file = create_new(path, &self.directories)?;
+        let file = create_new(&*self.disk, path, &self.directories)?;
         fail_point!("file.write");
-        Ok(NewFile { path: path.to_owned(), file, bytes: 0, finished: false })
+        let disk = Arc::clone(&self.disk);
+        Ok(NewFile { path: path.to_owned(), disk, file, bytes: 0, finished: false })
     }
 
     /// Writes a new file and syncs it; an existing file is an error.
@@ -99,17 +119,32 @@ impl Store {
     /// The whole content of a file.
     pub fn read(&self, path: &str) -> Result<Bytes, StorageError> {
         let path = normal_path(path);
-        fs::read(path).map(Bytes::from).map_err(|e| StorageError::new("read", path, e))
+        let bytes = self.disk.read(Path::new(path));
+        bytes.map(Bytes::from).map_err(|e| StorageError::new("read", path, e))
+    }
+
+    /// Whether a file is there.
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.disk.exists(Path::new(normal_path(path)))
     }
 
     /// Deletes a file and says whether it was there.
     pub fn delete(&self, path: &str) -> Result<bool, StorageError> {
         let path = normal_path(path);
         fail_point!("file.delete");
-        match fs::remove_file(path) {
+        match self.disk.remove(Path::new(path)) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(StorageError::new("delete", path, e)),
+        }
+    }
+
+    /// The files of a folder and when they were last written; of a folder that is not there, none.
+    pub(crate) fn list(&self, folder: &Path) -> Result<Vec<(PathBuf, SystemTime)>, StorageError> {
+        match self.disk.list(folder) {
+            Ok(files) => Ok(files.into_iter().map(|(name, at)| (folder.join(name), at)).collect()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(StorageError::new("list", folder, e)),
         }
     }
 
@@ -118,8 +153,7 @@ impl Store {
         let waiting = std::mem::take(&mut *lock(&self.directories));
         fail_point!("lake.sync");
         for directory in &waiting {
-            let synced = File::open(directory).and_then(|d| d.sync_all());
-            if let Err(e) = synced {
+            if let Err(e) = self.disk.sync_dir(directory) {
                 let error = StorageError::new("sync directory", directory, e);
                 lock(&self.directories).extend(waiting);
                 return Err(error);
@@ -139,13 +173,16 @@ fn lock(directories: &Directories) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf
 }
 
 /// Creates a file, and the directories that lead to it, and remembers what must be synced.
-pub(super) fn create_new(path: &Path, directories: &Directories) -> Result<File, StorageError> {
-    let open = || OpenOptions::new().write(true).create_new(true).open(path);
+pub(super) fn create_new(
+    disk: &dyn Disk,
+    path: &Path,
+    directories: &Directories,
+) -> Result<Box<dyn DiskFile>, StorageError> {
     let parent = path.parent().unwrap_or(Path::new("/"));
-    let file = match open() {
+    let file = match disk.create_new(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            make_directories(parent, directories)?;
-            open()
+            make_directories(disk, parent, directories)?;
+            disk.create_new(path)
         }
         other => other,
     };
@@ -155,9 +192,14 @@ pub(super) fn create_new(path: &Path, directories: &Directories) -> Result<File,
 }
 
 /// As `create_dir_all`, but remembers the parent of every directory that was made.
-fn make_directories(directory: &Path, directories: &Directories) -> Result<(), StorageError> {
-    let missing: Vec<&Path> = directory.ancestors().take_while(|d| !d.exists()).collect();
-    fs::create_dir_all(directory).map_err(|e| StorageError::new("make directory", directory, e))?;
+fn make_directories(
+    disk: &dyn Disk,
+    directory: &Path,
+    directories: &Directories,
+) -> Result<(), StorageError> {
+    let missing: Vec<&Path> = directory.ancestors().take_while(|d| !disk.exists(d)).collect();
+    let made = disk.create_dir_all(directory);
+    made.map_err(|e| StorageError::new("make directory", directory, e))?;
     let parents = missing.iter().filter_map(|made| made.parent()).map(|parent| {
         if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() }
     });
@@ -170,7 +212,8 @@ fn make_directories(directory: &Path, directories: &Directories) -> Result<(), S
 #[derive(Debug)]
 pub struct NewFile {
     path: PathBuf,
-    file: File,
+    disk: Arc<dyn Disk>,
+    file: Box<dyn DiskFile>,
     bytes: u64,
     finished: bool,
 }
@@ -210,7 +253,7 @@ impl Write for NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         if !self.finished {
-            drop(fs::remove_file(&self.path));
+            drop(self.disk.remove(&self.path));
         }
     }
 }

@@ -58,6 +58,7 @@ impl LoadedTable {
         origin: &Origin,
     ) -> Result<Self, TableError> {
         let metadata = spec.create_metadata(location)?;
+        store.create_table_folders(location)?;
         let table = Self {
             namespace: spec.namespace.clone(),
             name: spec.name.clone(),
@@ -154,7 +155,11 @@ impl LoadedTable {
 
 /// The manifests of a snapshot.
 pub(crate) fn read_list(store: &Store, snapshot: &Snapshot) -> Result<Vec<ManifestFile>, Error> {
-    let path = snapshot.manifest_list();
+    read_list_at(store, snapshot.manifest_list())
+}
+
+/// The manifests of the list at `path`.
+pub(crate) fn read_list_at(store: &Store, path: &str) -> Result<Vec<ManifestFile>, Error> {
     let bytes = store.read(path)?;
     let list = ManifestList::parse_with_version(&bytes, FormatVersion::V2).map_err(|e| {
         Error::new(ErrorKind::DataInvalid, format!("{path} is damaged")).with_source(e)

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::RecoverError;
-use crate::driver::{Refused, read_stored};
+use crate::driver::{Refused, decode};
 use crate::job::{Job, differences};
-use crate::lake::catalog::Catalog;
+use crate::lake::catalog::{Catalog, JobRow};
 use crate::lake::names::{commit_of, incarnation_of, metadata_version, normal_path};
 use crate::lake::read::live_files;
 use crate::lake::storage::Store;
@@ -21,6 +21,8 @@ use crate::sink::{Stored, TableSet};
 
 /// A job whose tables and row belong together.
 pub(super) struct Checked {
+    /// The row as it was read.
+    pub(super) row: JobRow,
     pub(super) tables: Arc<TableSet>,
     pub(super) loaded: Vec<LoadedTable>,
     pub(super) stored: Stored,
@@ -34,7 +36,7 @@ pub(super) fn check(job: &Job, catalog: &Catalog, store: &Store) -> anyhow::Resu
         catalog: catalog.path().display().to_string(),
     };
     let row = catalog.read_job(&job.name)?.ok_or_else(not_run)?;
-    let (stored, commit) = read_stored(job, catalog)?.ok_or_else(not_run)?;
+    let (stored, commit) = decode(job, &row)?.ok_or_else(not_run)?;
     let changes = differences(&stored.definition, &job.definition);
     if !changes.is_empty() {
         let changes = changes.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
@@ -54,7 +56,7 @@ pub(super) fn check(job: &Job, catalog: &Catalog, store: &Store) -> anyhow::Resu
     of.check_leaves(&tables, &loaded)?;
     let cuts = normal_path(&tables.get(tables.cuts()).location);
     of.check_files(Path::new(cuts), Incarnation(row.incarnation))?;
-    Ok(Checked { tables, loaded, stored, commit })
+    Ok(Checked { row, tables, loaded, stored, commit })
 }
 
 /// Checks once more that all tables are where the job's row says.

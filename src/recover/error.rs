@@ -154,19 +154,6 @@ pub enum RecoverError {
         /// Rows by the manifest.
         expected: u64,
     },
-    /// The job was run meanwhile.
-    #[error(
-        "job {job} was at commit {before} and is now at commit {now}: a run was at work; recover again if \
-         its state is still incomplete"
-    )]
-    Moved {
-        /// The job.
-        job: String,
-        /// The commit that was checked.
-        before: Commit,
-        /// The commit that was found.
-        now: Commit,
-    },
     /// A data file can't be read.
     #[error("{0}; the state can only be rebuilt from whole tables")]
     Read(#[from] ReadError),

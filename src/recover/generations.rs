@@ -13,7 +13,7 @@ use super::error::RecoverError;
 use crate::ids;
 use crate::lake::read::{LiveFile, data_file_batches};
 use crate::model::Commit;
-use crate::sink::{Stored, forget_generations};
+use crate::sink::Stored;
 
 /// Ids by commit and generation.
 type Admitted = BTreeMap<u64, BTreeMap<u64, u64>>;
@@ -57,7 +57,7 @@ impl Remembered {
                 *replayed.generations.entry(*generation).or_default() += ids;
             }
             let before: Vec<u64> = replayed.generations.keys().copied().collect();
-            forget_generations(&mut replayed);
+            replayed.forget_generations();
             let gone = before.iter().filter(|known| !replayed.generations.contains_key(*known));
             forgotten.extend(gone.map(|generation| (*generation, commit)));
         }

@@ -116,12 +116,7 @@ pub fn recover(job: Job, options: &RecoverOptions, progress: &Progress) -> anyho
     let remembered = Remembered::of(&events, checked.commit, job.dedup_horizon_us)?;
     check_ids(&job, &checked, &remembered)?;
 
-    let row = catalog.begin_run(&job.name)?;
-    if row.commit != checked.commit.0 || row.body != Some(checked.stored.encode()) {
-        let (job, before) = (job.name.clone(), checked.commit);
-        return Err(RecoverError::Moved { job, before, now: Commit(row.commit) }.into());
-    }
-    let incarnation = Incarnation(row.incarnation);
+    let incarnation = Incarnation(catalog.begin_run(&job.name, Some(&checked.row))?);
     lock.mark(incarnation)?;
     let interner = Arc::new(Interner::default());
     let recovery = Recovery { job: &job, options, store, checked, incarnation, interner };

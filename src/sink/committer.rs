@@ -17,13 +17,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::cuts::{CutRow, cut_rows};
-use super::finished::{Counts, Finished, Leaf, TableIndex};
+use super::finished::{Counts, TableIndex};
 use super::gather::CommitParts;
 use super::merger::Merger;
+use super::sorted::Sorted;
+use super::steps::{STEPS, Step};
 use super::stored::Stored;
 use super::tables::TableSet;
 use crate::clock::Clock;
-use crate::ids;
 use crate::job::Job;
 use crate::lake::catalog::{Catalog, CommitError, JobSwap};
 use crate::lake::data_file::{FilePartition, WrittenFile};
@@ -37,14 +38,8 @@ use crate::model::{Commit, Incarnation, Interner};
 use crate::source::cut::Cut;
 use crate::source::feed::Role;
 use crate::source::mark::Marks;
-use crate::state::{self, SlabMeta, StateError};
+use crate::state::{self, StateError};
 use crate::symbols;
-
-/// Ids that must be a whole horizon ahead before a generation is forgotten: one record stamped far in the
-/// future, or a thousand of them, expire nothing.
-const IDS_AHEAD_MIN: u64 = 1_000;
-/// And their share of all remembered ids, as a divisor.
-const IDS_AHEAD_SHARE: u64 = 100;
 
 /// Why a commit did not happen.
 #[derive(Debug, Error)]
@@ -128,53 +123,15 @@ pub struct Committer {
     pub merger: Merger,
 }
 
-/// The parts of a commit, sorted out.
-#[derive(Debug, Default)]
-struct Sorted {
-    added: BTreeMap<TableIndex, Vec<WrittenFile>>,
-    removed: BTreeMap<TableIndex, Vec<String>>,
-    leaves: BTreeMap<TableIndex, Vec<Leaf>>,
-    slabs: Vec<SlabMeta>,
-    counts: BTreeMap<(Role, i32), Counts>,
-    generations: BTreeMap<u64, u64>,
-    changes: u64,
-}
-
-impl Sorted {
-    fn new(parts: Vec<Finished>) -> Self {
-        let mut sorted = Sorted::default();
-        for part in parts {
-            match part {
-                Finished::File { table, file } => sorted.added.entry(table).or_default().push(file),
-                Finished::Leaves { table, removed, added, directory, changes } => {
-                    sorted.added.entry(table).or_default().extend(added);
-                    sorted.removed.insert(table, removed);
-                    sorted.leaves.insert(table, directory);
-                    sorted.changes += changes;
-                }
-                Finished::Slab(slab) => sorted.slabs.push(slab),
-                Finished::Counts(counts) => {
-                    for (key, counts) in counts {
-                        sorted.counts.entry(key).or_default().add(&counts);
-                    }
-                }
-                Finished::Generations(sizes) => {
-                    for (generation, ids) in sizes {
-                        *sorted.generations.entry(generation).or_default() += ids;
-                    }
-                }
-            }
-        }
-        sorted
-    }
-
-    /// The tables whose files change. Whoever removes files of a table names it among the added ones too.
-    fn touched(&self) -> impl Iterator<Item = TableIndex> {
-        let removes = |table| self.removed.get(table).is_some_and(|gone| !gone.is_empty());
-        let touched =
-            self.added.iter().filter(move |(table, added)| !added.is_empty() || removes(table));
-        touched.map(|(table, _)| *table)
-    }
+/// A commit on its way.
+#[derive(Debug)]
+struct Attempt {
+    sorted: Sorted,
+    cuts: Cuts,
+    /// The next version of each touched table.
+    staged: Vec<(TableIndex, Staged)>,
+    /// The job at this commit.
+    stored: Stored,
 }
 
 impl Committer {
@@ -185,26 +142,46 @@ impl Committer {
             let got = if parts.commit == expected { cuts.commit } else { parts.commit };
             return Err(CommitterError::Order { got, expected });
         }
-        let mut sorted = Sorted::new(parts.parts);
-        fail_point!("commit.cuts");
-        let cuts_file = self.write_cuts(&cuts, &sorted.counts)?;
-        sorted.added.entry(self.tables.cuts()).or_default().push(cuts_file);
-        fail_point!("commit.stage");
-        let staged = self.stage(&sorted, &cuts)?;
-        let stored = self.next_stored(&sorted, &cuts, &staged)?;
-        self.store.sync_directories()?;
-        state::sync_dir(&self.job.lake.state)?;
-        self.swap(&staged, &stored)?;
-        fail_point!("commit.done");
-        self.stored = stored;
-        self.commit = expected;
-        self.merger.start(&self.stored.slabs);
-        for (table, staged) in staged {
-            let Staged { table: loaded, garbage, .. } = staged;
-            self.delete_expired(&loaded, &garbage);
-            self.loaded[table] = loaded;
+        let sorted = Sorted::new(parts.parts);
+        let stored = Stored::default();
+        let mut attempt = Attempt { sorted, cuts, staged: Vec::new(), stored };
+        for step in STEPS {
+            self.take(step, &mut attempt)?;
         }
-        Ok(Committed { commit: expected, counts: sorted.counts, changes: sorted.changes })
+        let Sorted { counts, changes, .. } = attempt.sorted;
+        Ok(Committed { commit: expected, counts, changes })
+    }
+
+    fn take(&mut self, step: Step, attempt: &mut Attempt) -> Result<(), CommitterError> {
+        let Attempt { sorted, cuts, staged, stored } = attempt;
+        match step {
+            Step::Cuts => {
+                fail_point!("commit.cuts");
+                let file = self.write_cuts(cuts, &sorted.counts)?;
+                sorted.added.entry(self.tables.cuts()).or_default().push(file);
+            }
+            Step::Stage => {
+                fail_point!("commit.stage");
+                *staged = self.stage(sorted, cuts)?;
+                *stored = self.next_stored(sorted, cuts, staged)?;
+            }
+            Step::SyncLake => self.store.sync_directories()?,
+            Step::SyncState => state::sync_dir(&self.job.lake.state)?,
+            Step::Swap => self.swap(staged, stored)?,
+            Step::Note => {
+                fail_point!("commit.done");
+                self.stored = std::mem::take(stored);
+                self.commit = self.commit.next();
+                self.merger.start(&self.stored.slabs);
+            }
+            Step::Delete => {
+                for (table, Staged { table: loaded, garbage, .. }) in staged.drain(..) {
+                    self.delete_expired(&loaded, &garbage);
+                    self.loaded[table] = loaded;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn origin(&self) -> Origin {
@@ -320,7 +297,7 @@ impl Committer {
             *stored.generations.entry(*generation).or_default() += ids;
         }
         if self.job.dedup_horizon_us.is_some() {
-            forget_generations(&mut stored);
+            stored.forget_generations();
         }
         let dir = &self.job.lake.state;
         symbols::persist(dir, &self.interner, &self.origin(), &mut stored.symbols)?;
@@ -352,26 +329,5 @@ impl Committer {
             let name = table.full_name();
             tracing::warn!(table = name, %error, "expired files stay behind");
         }
-    }
-}
-
-/// Forgets the generations of ids that lie a whole horizon behind enough newer ids.
-pub fn forget_generations(stored: &mut Stored) {
-    let all: u64 = stored.generations.values().sum();
-    let enough = IDS_AHEAD_MIN.max(all / IDS_AHEAD_SHARE);
-    let mut ahead = 0;
-    let mut newest_needed = None;
-    for (generation, ids) in stored.generations.iter().rev() {
-        ahead += ids;
-        if ahead >= enough {
-            newest_needed = Some(*generation);
-            break;
-        }
-    }
-    let Some(newest) = newest_needed else { return };
-    let oldest_kept = newest.saturating_sub(ids::GENERATIONS_OF_HORIZON as u64);
-    stored.generations.retain(|generation, _| *generation >= oldest_kept);
-    if let Some(slabs) = stored.slabs.slabs.get_mut(ids::COLLECTION) {
-        slabs.retain(|slab| slab.generation >= oldest_kept);
     }
 }

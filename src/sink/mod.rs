@@ -19,11 +19,15 @@ mod events;
 mod finished;
 mod gather;
 mod merger;
+#[cfg(test)]
+mod simulation;
+mod sorted;
+mod steps;
 mod stored;
 mod tables;
 
 pub use append::append;
-pub use committer::{Committer, CommitterError, Cuts, forget_generations};
+pub use committer::{Committer, CommitterError, Cuts};
 pub use current::current;
 pub use cuts::CutRow;
 pub use events::{Payload, Verdict, events};

@@ -9,13 +9,22 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::finished::Leaf;
+use crate::ids;
 use crate::job::Definition;
+use crate::model::Incarnation;
 use crate::source::cut::Cut;
 use crate::source::mark::Marks;
-use crate::state::Manifest;
+use crate::state::{self, Manifest};
+use crate::symbols;
 
 /// The version of this encoding.
 const FORMAT: u32 = 1;
+
+/// Ids that must be a whole horizon ahead before a generation is forgotten: one record stamped far in the
+/// future, or a thousand of them, expire nothing.
+const IDS_AHEAD_MIN: u64 = 1_000;
+/// And their share of all remembered ids, as a divisor.
+const IDS_AHEAD_SHARE: u64 = 100;
 
 /// A job at a commit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -99,6 +108,54 @@ impl Stored {
     /// The body of the job's row.
     pub fn encode(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| panic!("state always encodes: {error}"))
+    }
+
+    /// The first table whose pointer is not where this commit left it, and what became of it; `found` looks
+    /// pointers up.
+    pub fn changed_table<E>(
+        &self,
+        mut found: impl FnMut(&str) -> Result<Option<String>, E>,
+    ) -> Result<Option<(&str, &StoredTable, &'static str)>, E> {
+        for (name, table) in &self.tables {
+            match found(name)? {
+                Some(found) if found == table.location => {}
+                Some(_) => return Ok(Some((name, table, "changed"))),
+                None => return Ok(Some((name, table, "dropped"))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells by its name whether a file in the state folder is superseded or left by a crash: this commit
+    /// does not refer to it, and a run before `incarnation` wrote it.
+    pub fn state_orphans(&self, incarnation: Incarnation) -> impl Fn(&str) -> bool {
+        let mut named = self.slabs.files();
+        named.extend(self.symbols.iter().cloned());
+        move |name| {
+            let of = state::slab_incarnation(name).or_else(|| symbols::file_incarnation(name));
+            of.is_some_and(|of| of < incarnation.0) && !named.contains(name)
+        }
+    }
+
+    /// Forgets the generations of ids that lie a whole horizon behind enough newer ids.
+    pub fn forget_generations(&mut self) {
+        let all: u64 = self.generations.values().sum();
+        let enough = IDS_AHEAD_MIN.max(all / IDS_AHEAD_SHARE);
+        let mut ahead = 0;
+        let mut newest_needed = None;
+        for (generation, ids) in self.generations.iter().rev() {
+            ahead += ids;
+            if ahead >= enough {
+                newest_needed = Some(*generation);
+                break;
+            }
+        }
+        let Some(newest) = newest_needed else { return };
+        let oldest_kept = newest.saturating_sub(ids::GENERATIONS_OF_HORIZON as u64);
+        self.generations.retain(|generation, _| *generation >= oldest_kept);
+        if let Some(slabs) = self.slabs.slabs.get_mut(ids::COLLECTION) {
+            slabs.retain(|slab| slab.generation >= oldest_kept);
+        }
     }
 
     /// The leaves of a current table.

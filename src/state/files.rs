@@ -34,17 +34,16 @@ pub(crate) fn slab_name(collection: &str, origin: &Origin, uuid: Uuid) -> String
     )
 }
 
-/// Whether a file of this name is a slab.
-pub fn is_slab(name: &str) -> bool {
+/// The incarnation that wrote the slab of this name; nothing where the name is not a slab's.
+pub fn slab_incarnation(name: &str) -> Option<u64> {
     let mut parts = name.rsplit('.');
-    let number =
-        |part: &str, kind| part.strip_prefix(kind).is_some_and(|n| n.parse::<u64>().is_ok());
-    parts.next() == Some(EXTENSION)
-        && parts.next().is_some_and(|uuid| Uuid::try_parse(uuid).is_ok())
-        && parts.next().is_some_and(|worker| number(worker, 'w'))
-        && parts.next().is_some_and(|commits| commits.starts_with('c'))
-        && parts.next().is_some_and(|incarnation| number(incarnation, 'i'))
-        && parts.next().is_some()
+    let number = |part: &str, kind| part.strip_prefix(kind)?.parse::<u64>().ok();
+    parts.next().filter(|extension| *extension == EXTENSION)?;
+    parts.next().filter(|uuid| Uuid::try_parse(uuid).is_ok())?;
+    parts.next().and_then(|worker| number(worker, 'w'))?;
+    parts.next().filter(|commits| commits.starts_with('c'))?;
+    let incarnation = parts.next().and_then(|incarnation| number(incarnation, 'i'))?;
+    parts.next().map(|_| incarnation)
 }
 
 /// Makes the names in a folder durable; the files in it are synced when they are written.
@@ -56,7 +55,7 @@ pub fn sync_dir(dir: &Path) -> Result<(), StateError> {
 }
 
 /// Deletes the files whose name is an `orphan` and that were last written before `older_than`; gives their
-/// names. Only the run that holds the job's lock may do so, before it writes anything.
+/// names. Only a run that has begun may do so: from then on no other one commits.
 pub fn collect_orphans(
     dir: &Path,
     orphan: impl Fn(&str) -> bool,
@@ -95,7 +94,7 @@ mod tests {
         for collection in ["ids", "base.regional", "a.i9.c1-2.w1"] {
             assert!(is_collection_name(collection));
             let name = slab_name(collection, &origin(17), Uuid::from_u128(5));
-            assert!(is_slab(&name), "{name}");
+            assert_eq!(slab_incarnation(&name), Some(17), "{name}");
         }
         let longest = slab_name(&"n".repeat(COLLECTION_NAME_MAX), &origin(u64::MAX), Uuid::nil());
         assert!(longest.len() < 255);
@@ -105,7 +104,7 @@ mod tests {
     fn foreign_names_are_no_slabs() {
         for name in ["", "ids.slab", "catalog.db", "i1.c1-1.w0.x.slab", "ids.i1.c1-1.w0.nope.slab"]
         {
-            assert!(!is_slab(name), "{name}");
+            assert_eq!(slab_incarnation(name), None, "{name}");
         }
         for name in ["", ".hidden", "a/b", "ü", "a b"] {
             assert!(!is_collection_name(name), "{name}");
@@ -119,7 +118,7 @@ mod tests {
         names.iter().for_each(|name| fs::write(dir.path().join(name), "x").unwrap());
         fs::write(dir.path().join("catalog.db"), "x").unwrap();
         let [orphan, live] = names;
-        let is_orphan = |name: &str| is_slab(name) && name != live;
+        let is_orphan = |name: &str| slab_incarnation(name).is_some() && name != live;
         let now = SystemTime::now();
         let hour = Duration::from_secs(3600);
 

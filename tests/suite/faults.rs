@@ -99,26 +99,25 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// How often a run may pass a failpoint before it crashes there.
-fn passes_max(point: &str) -> usize {
+/// How often runs pass a failpoint before they crash there: at the first time, the second and the fifth.
+fn passes(point: &str) -> &'static [usize] {
     match point {
         // Met once in a run, or not in every run.
-        "catalog.open" | "slab.merge" | "file.delete" | "orphan.delete" => 0,
-        _ if point.starts_with("open.") || point.starts_with("symbols.") => 0,
-        _ => 7,
+        "catalog.open" | "slab.merge" | "file.delete" | "orphan.delete" => &[0],
+        _ if point.starts_with("open.") || point.starts_with("symbols.") => &[0],
+        _ => &[0, 1, 4],
     }
 }
 
 /// Runs until one crashes at `point`.
-fn crash_at(trial: &mut Trial, point: &str) {
-    let mut passes = trial.random.below(passes_max(point) + 1);
+fn crash_at(trial: &mut Trial, point: &str, mut passes: usize) {
     if point.starts_with("open.s") || point.starts_with("open.b") || point == "catalog.open" {
         for _ in 0..trial.random.below(3) {
             trial.run("");
         }
     }
     if point == "orphan.delete" {
-        crash_at(trial, "commit.swap");
+        crash_at(trial, "commit.swap", 0);
         trial.age();
     }
     for _ in 0..RUNS_MAX {
@@ -136,9 +135,9 @@ fn crash_at(trial: &mut Trial, point: &str) {
     panic!("no run comes to {point}");
 }
 
-fn crash_and_recover(point: &str, seed: u64) {
+fn crash_and_recover(point: &str, passes: usize, seed: u64) {
     let mut trial = Trial::new(seed);
-    crash_at(&mut trial, point);
+    crash_at(&mut trial, point, passes);
     let before = trial.check();
     let aged = trial.random.chance(50);
     if aged {
@@ -154,8 +153,10 @@ fn crash_and_recover(point: &str, seed: u64) {
 /// Crashes at the points of one part of four, since tests run side by side.
 fn crash_at_all(part: usize) {
     for (index, (point, _)) in POINTS.iter().enumerate().skip(part).step_by(4) {
-        eprintln!("crash at {point}");
-        crash_and_recover(point, index as u64);
+        for passes in passes(point) {
+            eprintln!("crash at {point} after {passes} passes");
+            crash_and_recover(point, *passes, (index + 100 * passes) as u64);
+        }
     }
 }
 

@@ -18,4 +18,5 @@ mod oracle;
 mod orphans;
 mod recover;
 mod restart;
+mod rivals;
 mod tidy;

@@ -1,8 +1,10 @@
-//! Restart: the program is killed again and again at random moments; what it then finishes is right to the
-//! row.
+//! Restart: the program is stopped and killed again and again at random moments while its input grows;
+//! what it then finishes is right to the row. `scripts/crash` does the same on a larger scale.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::fixture::{Fixture, output_of};
 use super::oracle::{Check, History, Spec, log};
@@ -10,7 +12,7 @@ use super::random::Random;
 use super::tables::Tables;
 
 /// Kills of runs that were at work.
-const KILLS: usize = 20;
+const KILLS: usize = 25;
 /// A kill comes no earlier than this. The latest come when an undisturbed run would end.
 const DELAY_MIN: Duration = Duration::from_millis(2);
 
@@ -30,11 +32,23 @@ fn undisturbed(spec: &Spec, seed: u64) -> Duration {
     started.elapsed()
 }
 
-/// Starts a run and kills it after a while; false if it ended before.
-fn run_and_kill(fixture: &Fixture, arguments: &[&str], after: Duration) -> bool {
+/// Starts a run and kills it after a while, in which it may be frozen; false if it ended before.
+fn run_and_kill(
+    fixture: &Fixture,
+    arguments: &[&str],
+    after: Duration,
+    frozen: Option<Duration>,
+) -> bool {
     let mut command = fixture.command(arguments);
     let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(after);
+    if let Some(frozen) = frozen {
+        let signal = |signal| kill_process(Pid::from_child(&run), signal).unwrap();
+        signal(Signal::STOP);
+        std::thread::sleep(frozen);
+        signal(Signal::CONT);
+        std::thread::sleep(after);
+    }
     run.kill().unwrap();
     let status = run.wait().unwrap();
     if let Some(code) = status.code() {
@@ -59,9 +73,11 @@ fn runs_that_are_killed_at_any_moment_lose_and_double_nothing() {
         if random.chance(30) {
             arguments.extend(["--dedup-memory=0", "--user-memory=0"]);
         }
-        if run_and_kill(&fixture, &arguments, delay(&mut random, longest)) {
-            kills += 1;
-        } else {
+        let after = delay(&mut random, longest);
+        let frozen = random.chance(20).then(|| delay(&mut random, longest));
+        let is_killed = run_and_kill(&fixture, &arguments, after, frozen);
+        kills += usize::from(is_killed);
+        if !is_killed || random.chance(10) {
             history.append(&fixture);
         }
     }
