@@ -15,7 +15,7 @@ use super::supervise::supervise;
 use super::{health, processes};
 use crate::driver::{self, COMMIT_RECORDS, Controls, Report, RunOptions, STEP_RECORDS, State};
 use crate::job;
-use crate::model::Commit;
+use crate::model::{Commit, Epoch};
 
 /// How often progress is shown on a terminal, and in plain lines.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -220,15 +220,18 @@ fn show_progress(controls: &Controls, end: &mpsc::Receiver<()>, follow: bool) {
 }
 
 fn progress_line(state: &State, rate: f64, follow: bool) -> String {
-    let step = state.open_epoch - Commit::of(state.open_epoch).first_epoch();
+    let (open, commit) = (state.open_epoch, Commit::of(state.open_epoch));
+    let epoch = match open {
+        Epoch::MAX => "all worked off".to_owned(),
+        _ => format!("epoch {commit}.{}", open - commit.first_epoch()),
+    };
     let behind =
         if follow { String::new() } else { format!(", {} to read", HumanCount(state.lag)) };
     format!(
-        "{} records, {} ({}/s){behind}, epoch {}.{step}, commit {}",
+        "{} records, {} ({}/s){behind}, {epoch}, commit {}",
         HumanCount(state.records),
         HumanBytes(state.bytes),
         HumanCount(rate as u64),
-        Commit::of(state.open_epoch),
         state.commit,
     )
 }

@@ -291,7 +291,11 @@ impl Committer {
             stored.slabs.add(slab.clone())?;
         }
         if let Some((merged, slab)) = self.merger.take()? {
-            stored.slabs.replace(&merged, slab)?;
+            // Not if their generation was forgotten while they were merged: then the result is an orphan.
+            let live = stored.slabs.collection(&slab.collection);
+            if merged.iter().all(|old| live.contains(old)) {
+                stored.slabs.replace(&merged, slab)?;
+            }
         }
         for (generation, ids) in &sorted.generations {
             *stored.generations.entry(*generation).or_default() += ids;

@@ -10,7 +10,7 @@
 //!    position has passed it, or when librdkafka reports the end of the partition.
 //! 3. Positions only move forward. A batch's `next` is its partition's position when it was handed out.
 //! 4. A topic that was deleted and made again is another log. Between runs the last record of each partition
-//!    tells ([`verify`](self::verify)), within a run that follows the topic's id does ([`Client`]).
+//!    tells ([`verify`]), within a run that follows the topic's id does ([`Client`]).
 //! 5. Nothing is waited for in silence: a bounded run gives up, one that follows has a [`Watch`].
 
 use std::sync::Arc;
