@@ -250,8 +250,8 @@ mod tests {
                 let place = place.index(bytes.len());
                 bytes[place] = byte;
             }
-            client.write_all(&bytes).unwrap();
-            client.shutdown(std::net::Shutdown::Write).unwrap();
+            // The server may have turned away before it has all of it.
+            client.write_all(&bytes).and_then(|()| client.shutdown(std::net::Shutdown::Write)).ok();
             prop_assert!(!matches!(server.join().unwrap(), Ok(Some(_))));
         }
     }
