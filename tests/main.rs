@@ -3,7 +3,6 @@
 //! | module | what it proves |
 //! | --- | --- |
 //! | `tidy` | the sources keep the rules of the house |
-//! | `licences` | whose code is in the binary, and under which terms |
 //! | `cli` | exit codes, messages, the report |
 //! | `oracle` | every table at every commit equals a plain recomputation, over random histories |
 //! | `faults` | a crash or a lost reply at any step loses and doubles nothing |

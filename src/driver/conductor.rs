@@ -42,10 +42,14 @@ pub(crate) enum Told {
     Full {
         /// The epoch.
         epoch: Epoch,
+        /// Its records so far.
+        records: u64,
     },
-    /// An epoch was closed with this many records.
+    /// An epoch was closed.
     Closed {
-        /// The records.
+        /// The epoch.
+        epoch: Epoch,
+        /// Its records.
         records: u64,
     },
     /// A commit was closed with these positions.
@@ -96,7 +100,8 @@ pub(super) struct Conductor {
     failure: Arc<Failure>,
     epoch: Epoch,
     step_started: Option<Instant>,
-    step_full: bool,
+    /// Records of the epoch at hand, once a process has its share of them.
+    step_full: Option<u64>,
     commit_started: Option<Instant>,
     commit_records: u64,
     /// Processes that have read the dimension, and all.
@@ -127,7 +132,7 @@ impl Conductor {
             failure,
             epoch: start.next().first_epoch(),
             step_started: None,
-            step_full: false,
+            step_full: None,
             commit_started: None,
             commit_records: 0,
             dimension_read: 0,
@@ -159,6 +164,9 @@ impl Conductor {
 
     /// How long nothing needs to be done unless something is told.
     fn patience(&self) -> Duration {
+        if self.is_commit_full() {
+            return LOOK_AGAIN;
+        }
         let left = |started: Option<Instant>, age: Duration| {
             started.map_or(LOOK, |started| age.saturating_sub(started.elapsed()))
         };
@@ -176,9 +184,14 @@ impl Conductor {
                     self.commit_started.get_or_insert_with(Instant::now);
                 }
             }
-            Told::Full { epoch } => self.step_full |= epoch == self.epoch,
-            Told::Closed { records } => {
-                self.commit_records += records;
+            Told::Full { epoch, records } if epoch == self.epoch => {
+                *self.step_full.get_or_insert(0) += records;
+            }
+            Told::Full { .. } => {}
+            Told::Closed { epoch, records } => {
+                if Commit::of(epoch) == Commit::of(self.epoch) {
+                    self.commit_records += records;
+                }
                 if process != 0 {
                     self.progress.update(|state| state.records += records);
                 }
@@ -211,10 +224,15 @@ impl Conductor {
         self.cuts.send(Cuts::join(commit, parts)).ok();
     }
 
+    /// The commit at hand has its share of records: it grows no more, even if it must wait to be closed.
+    fn is_commit_full(&self) -> bool {
+        self.commit_records + self.step_full.unwrap_or(0) >= self.pace.commit_records
+    }
+
     fn close_what_is_due(&mut self) {
         let old = |started: Option<Instant>, age| started.is_some_and(|at| at.elapsed() >= age);
-        let commit_due = self.commit_records >= self.pace.commit_records
-            || old(self.commit_started, self.pace.commit_interval);
+        let commit_due =
+            self.is_commit_full() || old(self.commit_started, self.pace.commit_interval);
         let close_commit =
             self.commit_started.is_some() && (self.is_ending() || commit_due && self.has_room());
         if close_commit {
@@ -226,7 +244,10 @@ impl Conductor {
                 state.closed_since.get_or_insert_with(Instant::now);
             });
             self.close(commit.next().first_epoch());
-        } else if self.step_full || self.pace.follow && old(self.step_started, STEP_AGE_MAX) {
+        } else if !self.is_commit_full()
+            && (self.step_full.is_some()
+                || self.pace.follow && old(self.step_started, STEP_AGE_MAX))
+        {
             self.close(self.epoch + 1);
         }
     }
@@ -240,7 +261,7 @@ impl Conductor {
 
     fn close(&mut self, next: Epoch) {
         self.epoch = next;
-        (self.step_started, self.step_full) = (None, false);
+        (self.step_started, self.step_full) = (None, None);
         self.order(Order::Close { next });
     }
 

@@ -297,7 +297,7 @@ impl Pacing {
         }
         if self.step_records >= self.step_records_max && !self.full {
             self.full = true;
-            self.tell(Told::Full { epoch: self.epoch });
+            self.tell(Told::Full { epoch: self.epoch, records: self.step_records });
         }
     }
 
@@ -340,13 +340,13 @@ impl Pacing {
 
     /// Closes all epochs before `next`, and the commit at hand if `next` belongs to another.
     fn close(&mut self, next: Epoch) {
-        let commit = Commit::of(self.epoch);
-        self.epoch = next;
+        let epoch = std::mem::replace(&mut self.epoch, next);
+        let commit = Commit::of(epoch);
         for outlet in &self.outlets {
             outlet.feed.send(Feed::Close { next }).ok();
             outlet.wake.activate().ok();
         }
-        self.tell(Told::Closed { records: self.step_records });
+        self.tell(Told::Closed { epoch, records: self.step_records });
         (self.step_records, self.began, self.full) = (0, false, false);
         if Commit::of(next) != commit {
             let cuts = self.cuts(commit);

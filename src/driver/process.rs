@@ -69,7 +69,8 @@ pub(super) fn start(
         start_workers(job, options, &opened, parts, links, &failure, &progress)?;
     let cut = &opened.stored.cut;
     let (inlets, mut threads) = start_sources(sources, share, cut, &around)?;
-    let step_records = options.step_records.div_ceil(share.processes as u64);
+    let step_records = options.step_records.min(options.commit_records);
+    let step_records = step_records.div_ceil(share.processes as u64);
     let pacing = Pacing::new(around, options.follow, step_records, inlets, outlets, opened.commit);
     threads.push(spawn("pacing".to_owned(), move || pacing.run())?);
     Ok((Running { workers, threads, alone }, opened))

@@ -13,7 +13,6 @@ mod horizon;
 mod hydration;
 mod interop;
 mod kafka;
-mod licences;
 mod oracle;
 mod orphans;
 mod recover;
