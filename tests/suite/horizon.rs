@@ -3,19 +3,6 @@
 use super::fixture::Fixture;
 use super::small;
 
-/// Events with the ids `from..to` of a letter, all on one day of the year 2026.
-fn events(letter: char, from: usize, to: usize, day: usize) -> String {
-    let (month, day) = (1 + day / 28, 1 + day % 28);
-    let event = |number| {
-        format!(
-            "{{\"id\":\"{letter}{number}\",\"user\":\"u{}\",\"ts\":\"2026-{month:02}-{day:02}T05:00:00Z\",\
-             \"step\":\"view\",\"amount\":1}}\n",
-            number % 10
-        )
-    };
-    (from..to).map(event).collect()
-}
-
 /// Runs the job over `lines` and gives the numbers of events and of duplicates.
 fn counts(fixture: &Fixture, lines: &str) -> (u64, u64) {
     fixture.append("events", 0, lines);
@@ -38,16 +25,16 @@ fn id_slabs(fixture: &Fixture) -> usize {
 #[test]
 fn generations_of_ids_are_forgotten_as_a_whole_and_only_behind_many_newer_ones() {
     let fixture = Fixture::new(&format!("{}[dedup]\nhorizon = \"4d\"\n", small::job("small")));
-    assert_eq!(counts(&fixture, &events('a', 0, 1_200, 0)), (1_200, 0));
+    assert_eq!(counts(&fixture, &small::day_of_events('a', 0, 1_200, 0)), (1_200, 0));
     // Records stamped far ahead, though not many, expire nothing.
-    assert_eq!(counts(&fixture, &events('f', 0, 900, 300)), (900, 0));
-    assert_eq!(counts(&fixture, &events('a', 0, 10, 0)), (0, 10));
+    assert_eq!(counts(&fixture, &small::day_of_events('f', 0, 900, 300)), (900, 0));
+    assert_eq!(counts(&fixture, &small::day_of_events('a', 0, 10, 0)), (0, 10));
     // A copy that is stamped otherwise is found in the generation of the winner.
-    assert_eq!(counts(&fixture, &events('a', 10, 20, 2)), (0, 10));
+    assert_eq!(counts(&fixture, &small::day_of_events('a', 10, 20, 2)), (0, 10));
     assert_eq!(id_slabs(&fixture), 2);
-    assert_eq!(counts(&fixture, &events('b', 0, 1_500, 10)), (1_500, 0));
+    assert_eq!(counts(&fixture, &small::day_of_events('b', 0, 1_500, 10)), (1_500, 0));
     assert_eq!(id_slabs(&fixture), 2, "the first generation is forgotten, those ahead are not");
     // Beyond the horizon a copy counts anew; within it, it does not.
-    assert_eq!(counts(&fixture, &events('a', 20, 30, 0)), (10, 0));
-    assert_eq!(counts(&fixture, &events('b', 0, 10, 10)), (0, 10));
+    assert_eq!(counts(&fixture, &small::day_of_events('a', 20, 30, 0)), (10, 0));
+    assert_eq!(counts(&fixture, &small::day_of_events('b', 0, 10, 10)), (0, 10));
 }

@@ -241,32 +241,19 @@ fn the_report_for_people_says_what_was_rebuilt() {
     }
 }
 
-/// Events with the ids `from..to` of a letter, all on one day of the year 2026.
-fn day_of_events(letter: char, from: usize, to: usize, day: usize) -> String {
-    let (month, day) = (1 + day / 28, 1 + day % 28);
-    let event = |number| {
-        format!(
-            "{{\"id\":\"{letter}{number}\",\"user\":\"u{}\",\"ts\":\"2026-{month:02}-{day:02}T05:00:00Z\",\
-             \"step\":\"view\",\"amount\":1}}\n",
-            number % 10
-        )
-    };
-    (from..to).map(event).collect()
-}
-
 #[test]
 fn what_the_horizon_has_forgotten_stays_forgotten() {
     let job = format!("{}[dedup]\nhorizon = \"4d\"\n", small_job());
     let [whole, lost] = [Fixture::new(&job), Fixture::new(&job)];
     let appends = [
-        day_of_events('a', 0, 1_200, 0),
-        day_of_events('f', 0, 900, 300),
-        day_of_events('b', 0, 1_500, 10),
+        small::day_of_events('a', 0, 1_200, 0),
+        small::day_of_events('f', 0, 900, 300),
+        small::day_of_events('b', 0, 1_500, 10),
         // Forgotten, taken in anew, and forgotten again.
-        day_of_events('a', 0, 10, 0),
-        day_of_events('a', 5, 20, 0) + &day_of_events('b', 0, 10, 12),
-        day_of_events('c', 0, 3_000, 9) + &day_of_events('b', 0, 50, 8),
-        day_of_events('a', 0, 30, 0) + &day_of_events('f', 0, 30, 300),
+        small::day_of_events('a', 0, 10, 0),
+        small::day_of_events('a', 5, 20, 0) + &small::day_of_events('b', 0, 10, 12),
+        small::day_of_events('c', 0, 3_000, 9) + &small::day_of_events('b', 0, 50, 8),
+        small::day_of_events('a', 0, 30, 0) + &small::day_of_events('f', 0, 30, 300),
     ];
     for lines in appends {
         let both = [&whole, &lost].map(|fixture| {

@@ -56,6 +56,19 @@ pub fn event(number: usize) -> String {
     )
 }
 
+/// Events with the ids `from..to` of a letter, all on one day of the year 2026.
+pub fn day_of_events(letter: char, from: usize, to: usize, day: usize) -> String {
+    let (month, day) = (1 + day / 28, 1 + day % 28);
+    let event = |number| {
+        format!(
+            "{{\"id\":\"{letter}{number}\",\"user\":\"u{}\",\"ts\":\"2026-{month:02}-{day:02}T05:00:00Z\",\
+             \"step\":\"view\",\"amount\":1}}\n",
+            number % 10
+        )
+    };
+    (from..to).map(event).collect()
+}
+
 /// A user's region.
 pub fn user(number: usize, region: &str) -> String {
     format!("{{\"user\":\"u{number}\",\"region\":\"{region}\"}}\n")

@@ -55,6 +55,16 @@ fn await_true(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// The newest commit, once no other follows.
+fn commit_at_rest(fixture: &Fixture) -> i64 {
+    await_true("all of the input", || {
+        let commit = newest_commit(fixture);
+        std::thread::sleep(Duration::from_millis(200));
+        commit == newest_commit(fixture)
+    });
+    newest_commit(fixture)
+}
+
 fn has_committed(fixture: &Fixture) -> bool {
     let Ok(catalog) = rusqlite::Connection::open(fixture.catalog()) else { return false };
     let sql = "SELECT upper > 0 FROM tidewater_job";
@@ -108,12 +118,7 @@ fn a_following_run_is_refused_when_a_table_is_changed_under_it() {
 fn a_run_that_was_overtaken_cannot_commit() {
     let fixture = small::fixture();
     let following = Following::start(&fixture);
-    await_true("all of the input", || {
-        let commit = newest_commit(&fixture);
-        std::thread::sleep(Duration::from_millis(200));
-        commit == newest_commit(&fixture)
-    });
-    let commit = newest_commit(&fixture);
+    let commit = commit_at_rest(&fixture);
     meddle(&fixture, "UPDATE tidewater_job SET incarnation = incarnation + 1");
     fixture.append("events", 0, small::event(500));
     let (code, out, err) = following.end();
@@ -128,12 +133,7 @@ fn a_run_that_was_overtaken_cannot_commit() {
 fn a_run_whose_state_is_lost_and_recovered_under_it_cannot_commit() {
     let fixture = small::fixture();
     let following = Following::start(&fixture);
-    await_true("all of the input", || {
-        let commit = newest_commit(&fixture);
-        std::thread::sleep(Duration::from_millis(200));
-        commit == newest_commit(&fixture)
-    });
-    let commit = newest_commit(&fixture);
+    let commit = commit_at_rest(&fixture);
     let recover = || {
         let mut command = tidewater();
         command.arg("recover").arg(fixture.path("job.toml"));
