@@ -130,11 +130,11 @@ fn other_programs_read_every_snapshot_and_compute_the_same_from_the_lines() {
     let job = fs::read_to_string(fixture.path("job.toml")).unwrap();
     let job = job.replace("[lake]", "[lake]\nleaf_rows = 64\nraw = true");
     fixture.write_job(&job);
-    fixture.report(&["--workers=1", "--commit-records=3000"]);
+    fixture.report(&["--workers=1", "--commit-records=1500"]);
     generate(&folder, &["--append", "--events=8000", "--moves=30", "--deletes=5"]);
-    fixture.report_of(2, &["--workers=2", "--commit-records=3000", "--user-memory=0"]);
+    fixture.report_of(2, &["--workers=2", "--commit-records=1500", "--user-memory=0"]);
     generate(&folder, &["--append", "--events=4000", "--plan-changes=20"]);
-    fixture.report_of(4, &["--workers=1", "--commit-records=3000"]);
+    fixture.report_of(4, &["--workers=1", "--commit-records=1500"]);
 
     let expected = fixture.path("expected");
     let recompute = in_repository("scripts/expected");
