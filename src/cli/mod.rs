@@ -4,6 +4,7 @@ pub mod demo;
 pub mod generate;
 mod health;
 pub mod processes;
+mod progress;
 pub mod recover;
 pub mod run;
 pub mod show;

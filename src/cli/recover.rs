@@ -1,22 +1,18 @@
 //! `tidewater recover`: rebuilds lost or damaged state from the tables.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount};
 
+use super::progress;
 use super::run::Output;
 use crate::driver::RunOptions;
 use crate::job;
 use crate::recover::{self, Progress, RecoverOptions, Report};
-
-/// How often progress is shown on a terminal, and in plain lines.
-const REDRAW: Duration = Duration::from_millis(200);
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Rebuild the state of a job from its tables.
 ///
@@ -56,12 +52,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         dedup_bytes_max: args.dedup_memory << 20,
         users_bytes_max: args.user_memory << 20,
     };
-    let progress = Progress::default();
+    let shared = &Progress::default();
     let (ended, end) = mpsc::channel::<()>();
     let report = std::thread::scope(|scope| {
-        let progress = &progress;
-        scope.spawn(move || show_progress(progress, &end));
-        let report = recover::recover(job, &options, progress);
+        scope.spawn(move || progress::show(&end, |_| Some(progress_line(shared))));
+        let report = recover::recover(job, &options, shared);
         drop(ended);
         report
     })?;
@@ -73,31 +68,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     .context("cannot write the report")
 }
 
-fn show_progress(progress: &Progress, end: &mpsc::Receiver<()>) {
-    let terminal = std::io::stderr().is_terminal();
-    let bar = terminal.then(|| {
-        let style = ProgressStyle::with_template("{spinner} {msg}");
-        ProgressBar::new_spinner()
-            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
-    });
-    let started = Instant::now();
-    let interval = if terminal { REDRAW } else { LINE_INTERVAL };
-    while end.recv_timeout(interval) == Err(mpsc::RecvTimeoutError::Timeout) {
-        let [read, rows] =
-            [&progress.read, &progress.rows].map(|number| number.load(Ordering::Relaxed));
-        let then = if read == rows && rows > 0 { ", writing and comparing" } else { "" };
-        let line = format!("{} of {} rows read{then}", HumanCount(read), HumanCount(rows));
-        match &bar {
-            Some(bar) => {
-                bar.set_message(line);
-                bar.tick();
-            }
-            None => eprintln!("{:>6.1} s  {line}", started.elapsed().as_secs_f64()),
-        }
-    }
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
+fn progress_line(progress: &Progress) -> String {
+    let [read, rows] = [&progress.read, &progress.rows].map(|rows| rows.load(Ordering::Relaxed));
+    let then = if read == rows && rows > 0 { ", writing and comparing" } else { "" };
+    format!("{} of {} rows read{then}", HumanCount(read), HumanCount(rows))
 }
 
 /// The report for people.

@@ -1,6 +1,6 @@
 //! `tidewater run`: runs a job, shows how far it is, and reports what it did.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,17 +9,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount};
 
 use super::supervise::supervise;
-use super::{health, processes};
+use super::{health, processes, progress};
 use crate::driver::{self, COMMIT_RECORDS, Controls, Report, RunOptions, STEP_RECORDS, State};
 use crate::job;
 use crate::model::{Commit, Epoch};
 
-/// How often progress is shown on a terminal, and in plain lines.
-const REDRAW: Duration = Duration::from_millis(200);
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a run may take to end after a signal.
 const STOP_TIME_MAX: Duration = Duration::from_secs(29);
 
@@ -142,11 +139,17 @@ pub fn run_job(
         health::serve(address, &controls)?;
     }
     let (ended, end) = mpsc::channel::<()>();
-    let watched = controls.clone();
-    let follow = options.follow;
+    let (watched, follow) = (controls.clone(), options.follow);
+    let mut before = 0;
+    let line = move |passed: Duration| {
+        let state = watched.progress.get()?.now();
+        let read = state.records.saturating_sub(std::mem::replace(&mut before, state.records));
+        let rate = read as f64 / passed.as_secs_f64().max(1e-3);
+        Some(progress_line(&state, rate, follow))
+    };
     let shown = std::thread::Builder::new()
         .name("progress".to_owned())
-        .spawn(move || show_progress(&watched, &end, follow))
+        .spawn(move || progress::show(&end, line))
         .context("cannot start the thread that shows progress")?;
     let report = driver::run(job, options, &controls);
     drop(ended);
@@ -187,36 +190,6 @@ fn end_in_time() {
     let seconds = STOP_TIME_MAX.as_secs();
     eprintln!("error: no end at a commit within {seconds} s; the last commit stands");
     std::process::exit(1);
-}
-
-fn show_progress(controls: &Controls, end: &mpsc::Receiver<()>, follow: bool) {
-    let terminal = std::io::stderr().is_terminal();
-    let bar = terminal.then(|| {
-        let style = ProgressStyle::with_template("{spinner} {msg}");
-        ProgressBar::new_spinner()
-            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
-    });
-    let started = Instant::now();
-    let mut last = (Instant::now(), State::default());
-    let interval = if terminal { REDRAW } else { LINE_INTERVAL };
-    while end.recv_timeout(interval) == Err(mpsc::RecvTimeoutError::Timeout) {
-        let Some(progress) = controls.progress.get() else { continue };
-        let now = progress.now();
-        let seconds = last.0.elapsed().as_secs_f64().max(1e-3);
-        let rate = (now.records.saturating_sub(last.1.records)) as f64 / seconds;
-        let line = progress_line(&now, rate, follow);
-        match &bar {
-            Some(bar) => {
-                bar.set_message(line);
-                bar.tick();
-            }
-            None => eprintln!("{:>6.1} s  {line}", started.elapsed().as_secs_f64()),
-        }
-        last = (Instant::now(), now);
-    }
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
 }
 
 fn progress_line(state: &State, rate: f64, follow: bool) -> String {

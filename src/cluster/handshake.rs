@@ -168,6 +168,28 @@ pub(super) fn hear(
     Ok(Some(hello))
 }
 
+/// Whether a stranger who sends these bytes to a process joins its run.
+#[cfg(fuzzing)]
+pub fn stranger_joins(bytes: &[u8]) -> bool {
+    use std::io::Write;
+    use std::sync::LazyLock;
+
+    static LISTENER: LazyLock<std::net::TcpListener> =
+        LazyLock::new(|| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let address = LISTENER.local_addr().expect("it listens");
+    let mut client = TcpStream::connect(address).expect("it listens");
+    let (mut server, _) = LISTENER.accept().expect("a client is there");
+    // Closed at once: thousands of these would use up all ports otherwise.
+    let linger = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
+    linger.expect("a setting of every socket");
+    // It fits into the buffers of the connection.
+    let sent = client.write_all(&bytes[..bytes.len().min(64 << 10)]);
+    sent.and_then(|()| client.shutdown(std::net::Shutdown::Write)).expect("nobody has closed it");
+    let terms = Terms::new("job", "d".to_owned(), 3, 2, false);
+    let key = Key::new(&random_hex());
+    matches!(hear(&mut server, &key, &terms, 0, (7, 5)), Ok(Some(_)))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;

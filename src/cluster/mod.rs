@@ -30,6 +30,8 @@ use std::time::Duration;
 
 pub use control::{Channels, Controls};
 pub use error::ClusterError;
+#[cfg(fuzzing)]
+pub use handshake::stranger_joins;
 pub use link::Link;
 pub use setup::{Cluster, Listener};
 

@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::{Deserialize, Serialize};
 
 use super::progress::Progress;
+use super::standstill::Standstill;
 use crate::model::{Commit, Epoch};
 use crate::sink::Cuts;
 use crate::worker::Failure;
@@ -110,6 +111,8 @@ pub(super) struct Conductor {
     stop: bool,
     /// Parts of the cuts of closed commits.
     closed: BTreeMap<Commit, Vec<Cuts>>,
+    standstill: Standstill,
+    looked: Instant,
 }
 
 impl Conductor {
@@ -139,6 +142,8 @@ impl Conductor {
             ended: 0,
             stop: false,
             closed: BTreeMap::new(),
+            standstill: Standstill::default(),
+            looked: Instant::now(),
         }
     }
 
@@ -151,11 +156,24 @@ impl Conductor {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.close_what_is_due();
+            self.end_standstill();
             if self.is_ending() && self.commit_started.is_none() && self.closed.is_empty() {
                 break;
             }
         }
         self.order(Order::End);
+    }
+
+    /// A worker that hangs can't be waited for: the process ends here.
+    fn end_standstill(&mut self) {
+        let (state, passed) = (self.progress.now(), self.looked.elapsed());
+        self.looked = Instant::now();
+        if self.standstill.look(state.open_epoch, self.epoch, passed) {
+            panic!(
+                "the run stands still: nothing was worked off for 5 min after commit {}",
+                state.commit
+            );
+        }
     }
 
     fn is_ending(&self) -> bool {

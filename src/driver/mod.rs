@@ -19,6 +19,7 @@ mod process;
 mod progress;
 mod refusal;
 mod report;
+mod standstill;
 mod sweep;
 mod threads;
 mod workers;

@@ -199,7 +199,7 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Open
     let first =
         (!lake.catalog.exists()).then(|| open_sources(job, options, &nothing)).transpose()?;
     for dir in [lake.catalog.parent().unwrap_or(Path::new(".")), &lake.warehouse, &lake.state] {
-        make_durable(dir).with_context(|| format!("cannot create folder {}", dir.display()))?;
+        state::make_dir(dir).with_context(|| format!("cannot create folder {}", dir.display()))?;
     }
     let lock = Lock::take(job, options.take_over)?;
     let mut catalog = Catalog::open(&lake.catalog, &lake.catalog_name, options.busy_timeout)?;
@@ -244,15 +244,6 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Open
         load_tables(job, &mut opened)?;
     }
     Ok((opened, lock))
-}
-
-/// Makes a folder that a power failure leaves in its place. A run that crashed may have made a part of the
-/// way to it, so all of it is synced, as far up as this is allowed.
-fn make_durable(dir: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let synced = |dir: &Path| fs::File::open(dir).and_then(|dir| dir.sync_all()).is_ok();
-    std::path::absolute(dir)?.ancestors().take_while(|dir| synced(dir)).for_each(drop);
-    Ok(())
 }
 
 /// Deletes state files that the newest commit does not refer to: superseded ones and those of crashed runs.

@@ -29,8 +29,6 @@ mod generations;
 mod report;
 mod verify;
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -106,7 +104,8 @@ pub fn recover(job: Job, options: &RecoverOptions, progress: &Progress) -> anyho
     let mut catalog = Catalog::open(&lake.catalog, &lake.catalog_name, options.busy_timeout)?;
     let store = Store::local();
     check(&job, &catalog, &store)?;
-    make_folder(&lake.state)?;
+    let what = || format!("cannot make the state folder {}", lake.state.display());
+    state::make_dir(&lake.state).with_context(what)?;
     let lock = Lock::take(&job, false)?;
     // Once more, for what a run may have done before the lock was free.
     let checked = check(&job, &catalog, &store)?;
@@ -129,18 +128,6 @@ pub fn recover(job: Job, options: &RecoverOptions, progress: &Progress) -> anyho
     lock.release(false);
     let rows = [&versions, &events].map(|files| files.iter().map(|file| file.rows).sum());
     Ok(Report::new(&recovery, &stored, &slabs, rows, started.elapsed()))
-}
-
-/// Makes the state folder if it is lost, so that it stays after a power failure.
-fn make_folder(state: &Path) -> anyhow::Result<()> {
-    if !state.exists() {
-        let what = || format!("cannot make the state folder {}", state.display());
-        fs::create_dir_all(state).with_context(what)?;
-        for folder in state.ancestors().skip(1).take(2) {
-            state::sync_dir(folder)?;
-        }
-    }
-    Ok(())
 }
 
 /// The files of the tables of versions and of events.

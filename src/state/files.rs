@@ -4,6 +4,7 @@
 //! collection and incarnation, and it tells who wrote the file without opening it.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -52,6 +53,15 @@ pub fn sync_dir(dir: &Path) -> Result<(), StateError> {
     File::open(dir)
         .and_then(|folder| folder.sync_all())
         .map_err(|source| StateError::io("sync the folder", dir, source))
+}
+
+/// Makes a folder that a power failure leaves in its place. A run that crashed may have made a part of the
+/// way to it, so all of it is synced, as far up as this is allowed.
+pub fn make_dir(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let synced = |dir: &Path| File::open(dir).and_then(|dir| dir.sync_all()).is_ok();
+    std::path::absolute(dir)?.ancestors().take_while(|dir| synced(dir)).for_each(drop);
+    Ok(())
 }
 
 /// Deletes the files whose name is an `orphan` and that were last written before `older_than`; gives their

@@ -38,7 +38,7 @@ mod write;
 
 pub use codec::WIDTH_MAX;
 pub use error::StateError;
-pub use files::{COLLECTION_NAME_MAX, collect_orphans, slab_incarnation, sync_dir};
+pub use files::{COLLECTION_NAME_MAX, collect_orphans, make_dir, slab_incarnation, sync_dir};
 pub use layout::Layout;
 pub use manifest::{MANIFEST_VERSION, Manifest, SlabMeta};
 pub use merge::{RUNS_MAX, choose_merge, merge, merge_as};

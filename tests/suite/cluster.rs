@@ -1,36 +1,25 @@
 //! Several processes: whoever does not belong can't join, and a process that is lost ends the run everywhere.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::fixture::{Fixture, output_of};
 use super::oracle::{Check, History, Spec, log};
 use super::random::Random;
+use super::running::{Ended, Running, await_true};
 use super::small;
 use super::tables::Tables;
 
-/// Processes of one run; those that still live at the end of the test are killed.
-struct Run(Vec<Child>);
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            child.kill().ok();
-            child.wait().ok();
-        }
-    }
-}
+/// Processes of one run that have not ended yet.
+struct Run(Vec<Option<Running>>);
 
 impl Run {
     fn start(commands: Vec<Command>) -> Run {
-        let start = |mut command: Command| {
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-        };
-        Run(commands.into_iter().map(start).collect())
+        Run(commands.into_iter().map(|command| Some(Running::start(command))).collect())
     }
 
     /// A following run of `count` processes after its first commit.
@@ -41,28 +30,13 @@ impl Run {
     }
 
     fn signal(&self, process: usize, signal: Signal) {
-        kill_process(Pid::from_child(&self.0[process]), signal).unwrap();
+        self.0[process].as_ref().unwrap().signal(signal);
     }
 
-    /// Waits for the end of a process: how it ended, and its standard error.
-    fn end(&mut self, process: usize) -> (ExitStatus, String) {
-        let mut status = None;
-        await_true("the end of a process", || {
-            status = self.0[process].try_wait().unwrap();
-            status.is_some()
-        });
-        let mut text = String::new();
-        self.0[process].stderr.take().unwrap().read_to_string(&mut text).unwrap();
-        (status.unwrap(), text)
-    }
-}
-
-/// Waits at most the 30 s that the end of a run may take.
-fn await_true(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(10));
+    /// Waits for the end of a process: its exit code and its standard error.
+    fn end(&mut self, process: usize) -> (Option<i32>, String) {
+        let Ended { code, err, .. } = self.0[process].take().unwrap().end();
+        (code, err)
     }
 }
 
@@ -87,8 +61,8 @@ fn a_process_that_is_killed_ends_the_run_everywhere() {
         let mut run = Run::following(&fixture, 3);
         run.signal(killed, Signal::KILL);
         for process in (0..3).filter(|process| *process != killed) {
-            let (status, text) = run.end(process);
-            assert_eq!(status.code(), Some(1), "{text}");
+            let (code, text) = run.end(process);
+            assert_eq!(code, Some(1), "{text}");
             let lost = format!("process {killed}");
             assert!(text.contains(&lost) && text.contains("is lost"), "{text}");
         }
@@ -102,8 +76,8 @@ fn a_process_that_is_frozen_ends_the_run_everywhere() {
         let fixture = small::fixture();
         let mut run = Run::following(&fixture, 2);
         run.signal(frozen, Signal::STOP);
-        let (status, text) = run.end(1 - frozen);
-        assert_eq!(status.code(), Some(1), "{text}");
+        let (code, text) = run.end(1 - frozen);
+        assert_eq!(code, Some(1), "{text}");
         assert!(text.contains("nothing was heard of it"), "{text}");
         fixture.append("events", 0, small::event(500));
         let over = if frozen == 0 { &["--take-over"][..] } else { &[] };
@@ -111,8 +85,8 @@ fn a_process_that_is_frozen_ends_the_run_everywhere() {
         assert_eq!(report["tables"]["small.events"]["rows"], 41, "{report}");
         let before = commits(&fixture);
         run.signal(frozen, Signal::CONT);
-        let (status, text) = run.end(frozen);
-        assert!(matches!(status.code(), Some(1 | 3)), "{status} {text}");
+        let (code, text) = run.end(frozen);
+        assert!(matches!(code, Some(1 | 3)), "{code:?} {text}");
         assert_eq!(commits(&fixture), before, "a process that wakes up commits nothing");
     }
 }
@@ -125,8 +99,8 @@ fn an_interrupt_of_any_process_ends_the_run_at_a_commit() {
         fixture.append("events", 1, small::event(700));
         run.signal(interrupted, Signal::TERM);
         for process in [0, 1] {
-            let (status, text) = run.end(process);
-            assert_eq!(status.code(), Some(0), "{text}");
+            let (code, text) = run.end(process);
+            assert_eq!(code, Some(0), "{text}");
         }
         assert_goes_on(&fixture, 41);
     }
@@ -160,8 +134,8 @@ fn strangers_can_neither_join_nor_hold_up_a_run() {
     let output = output_of(second);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(started.elapsed() < Duration::from_secs(20), "strangers hold up the run");
-    let (status, text) = run.end(0);
-    assert!(status.success(), "{text}");
+    let (code, text) = run.end(0);
+    assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("a stranger was sent away"), "{text}");
 }
 
@@ -170,10 +144,7 @@ fn pair(fixture: &Fixture, second: impl FnOnce(&mut Command)) -> [(Option<i32>, 
     let mut commands = fixture.processes(2, &["--workers=1", "--join-timeout=3"]);
     second(&mut commands[1]);
     let mut run = Run::start(commands);
-    [0, 1].map(|process| {
-        let (status, text) = run.end(process);
-        (status.code(), text)
-    })
+    [0, 1].map(|process| run.end(process))
 }
 
 #[test]
@@ -244,8 +215,8 @@ fn runs_of_several_processes_that_are_killed_lose_and_double_nothing() {
         std::thread::sleep(Duration::from_millis(random.between(2, 400) as u64));
         run.signal(random.below(count), Signal::KILL);
         for process in 0..count {
-            let (status, text) = run.end(process);
-            assert!(matches!(status.code(), None | Some(0 | 1)), "{status} {text}");
+            let (code, text) = run.end(process);
+            assert!(matches!(code, None | Some(0 | 1)), "{code:?} {text}");
         }
         if random.chance(40) {
             history.append(&fixture);

@@ -34,6 +34,13 @@ pub fn output_of(command: Command) -> Output {
     output
 }
 
+/// All of this must be said.
+pub fn assert_says(text: &str, wanted: &[&str]) {
+    for wanted in wanted {
+        assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");
+    }
+}
+
 /// A job in a temporary folder.
 #[derive(Debug)]
 pub struct Fixture {

@@ -11,16 +11,17 @@
 //! | `security` | SASL and TLS, and that no secret is told |
 //! | `outages` | a broker that dies, hangs or comes back costs time and nothing else |
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use rdkafka::producer::BaseProducer;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use self::broker::{Broker, Offsets, Sent, await_true, send, transaction, unique};
-use super::fixture::{Fixture, output_of, tidewater};
+use self::broker::{Broker, Offsets, Sent, send, transaction, unique};
+use super::fixture::{Fixture, assert_says, output_of, tidewater};
+use super::running::{Ended, Running, await_true};
 use super::small;
 use super::tables::Tables;
 
@@ -152,48 +153,24 @@ fn python() -> PathBuf {
     })
 }
 
-/// A run with `--follow`; it is killed when the test ends before it.
-struct Following {
-    run: Child,
-    /// What it says on standard error.
-    log: PathBuf,
+/// Starts a run with `--follow`.
+fn follow(fixture: &Fixture) -> Running {
+    Running::start(fixture.command(&["--follow", "--workers=2", "--output=json"]))
 }
 
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.run.kill().ok();
-        self.run.wait().ok();
-    }
+/// Terminates a run, which must end well: its report, and what it said.
+fn terminate(following: Running) -> (Value, String) {
+    following.signal(Signal::TERM);
+    let Ended { code, out, err } = following.end();
+    assert_eq!(code, Some(0), "a run that is terminated ends well: {err}");
+    (serde_json::from_str(&out).unwrap(), err)
 }
 
-impl Following {
-    fn start(fixture: &Fixture) -> Self {
-        let log = fixture.path("follow.log");
-        let mut command = fixture.command(&["--follow", "--workers=2", "--output=json"]);
-        command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
-        Following { run: command.spawn().unwrap(), log }
-    }
-
-    /// Terminates the run, which must end well and without trouble, and gives its report.
-    fn terminate(self) -> Value {
-        let log = self.log.clone();
-        let report = self.end();
-        let said = fs::read_to_string(log).unwrap();
-        assert!(!said.contains("trouble"), "{said}");
-        report
-    }
-
-    /// Terminates the run, which must end well, and gives its report.
-    fn end(mut self) -> Value {
-        let pid = rustix::process::Pid::from_child(&self.run);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let mut report = String::new();
-        self.run.stdout.take().unwrap().read_to_string(&mut report).unwrap();
-        let code = self.run.wait().unwrap().code();
-        let said = fs::read_to_string(&self.log).unwrap();
-        assert_eq!(code, Some(0), "a run that is terminated ends well: {said}");
-        serde_json::from_str(&report).unwrap()
-    }
+/// Terminates a run, which must have had no trouble, and gives its report.
+fn terminate_untroubled(following: Running) -> Value {
+    let (report, said) = terminate(following);
+    assert!(!said.contains("trouble"), "{said}");
+    report
 }
 
 #[test]
@@ -226,11 +203,11 @@ fn a_million_events_and_what_follows_equal_a_recomputation() {
 
     let job = fs::read_to_string(topics.fixture.path("job.toml")).unwrap();
     topics.fixture.write_job(&job.replace("\"10s\"", "\"200ms\""));
-    let following = Following::start(&topics.fixture);
+    let following = follow(&topics.fixture);
     topics.generate(&round);
     topics.transactions(&producer, 2);
     await_true("a commit of all that was written", || topics.cut() == topics.ends());
-    let report = following.terminate();
+    let report = terminate_untroubled(following);
     assert_eq!(report["cut"], topics.ends(), "a following run reads all that comes");
     topics.check();
 }
@@ -273,12 +250,6 @@ fn send_users(broker: &Broker, topic: &str, numbers: std::ops::Range<usize>, reg
         value: Some(small::user(number, region).trim_end().to_owned()),
     });
     send(&broker.producer(None), &records.collect::<Vec<_>>());
-}
-
-fn assert_says(text: &str, words: &[&str]) {
-    for word in words {
-        assert!(text.contains(word), "{word:?} is missing in: {text}");
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod fixture;
 mod random;
+mod running;
 mod small;
 mod tables;
 

@@ -3,59 +3,23 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::fixture::{Fixture, files_of, output_of};
 use super::oracle::{Check, History, Spec, log};
 use super::random::Random;
+use super::running::{Running, await_true};
 use super::small;
 use super::tables::Tables;
 
-/// A run with `--follow`; it is killed when the test ends before it.
-struct Following(Child);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-impl Following {
-    /// Starts to follow and waits until all of the input is committed.
-    fn start(fixture: &Fixture, rows: i64) -> Self {
-        let mut command = fixture.command(&["--follow", "--workers=2"]);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let following = Following(command.spawn().unwrap());
-        await_true("the input", || events_of(fixture) == rows);
-        following
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-
-    /// Waits for the end and gives the exit code.
-    fn end(mut self) -> Option<i32> {
-        let mut status = None;
-        await_true("the end of the run", || {
-            status = self.0.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap().code()
-    }
-}
-
-fn await_true(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+/// Starts to follow and waits until all of the input is committed.
+fn follow(fixture: &Fixture, rows: i64) -> Running {
+    let following = Running::start(fixture.command(&["--follow", "--workers=2"]));
+    await_true("the input", || events_of(fixture) == rows);
+    following
 }
 
 /// The incarnation and the newest commit of the job's row.
@@ -91,7 +55,7 @@ fn copy_folder(from: &Path, to: &Path) {
 #[test]
 fn a_second_run_is_refused_even_while_the_first_one_is_frozen() {
     let fixture = small::fixture();
-    let first = Following::start(&fixture, 40);
+    let first = follow(&fixture, 40);
     let before = job_row(&fixture);
     for signal in [Signal::CONT, Signal::STOP] {
         first.signal(signal);
@@ -103,13 +67,13 @@ fn a_second_run_is_refused_even_while_the_first_one_is_frozen() {
     fixture.append("events", 0, small::event(500));
     await_true("a commit of what was appended", || events_of(&fixture) == 41);
     first.signal(Signal::INT);
-    assert_eq!(first.end(), Some(0));
+    assert_eq!(first.end().code, Some(0));
 }
 
 #[test]
 fn a_frozen_run_that_wakes_up_after_another_took_over_is_refused() {
     let fixture = small::fixture();
-    let zombie = Following::start(&fixture, 40);
+    let zombie = follow(&fixture, 40);
     zombie.signal(Signal::STOP);
     // The lock of the state folder is still the frozen run's; the other one works with a copy.
     copy_folder(&fixture.path(small::STATE), &fixture.path("lake/copy"));
@@ -120,7 +84,7 @@ fn a_frozen_run_that_wakes_up_after_another_took_over_is_refused() {
     assert_eq!(incarnation, 2);
     zombie.signal(Signal::CONT);
     fixture.append("events", 1, small::event(501));
-    assert_eq!(zombie.end(), Some(3));
+    assert_eq!(zombie.end().code, Some(3));
     assert_eq!(job_row(&fixture), (incarnation, commit), "a zombie moves nothing");
     assert_eq!(events_of(&fixture), 41);
     fixture.report(&[]);

@@ -261,15 +261,14 @@ struct SimFile {
 }
 
 impl SimFile {
-    fn call(&self, work: impl FnOnce(&mut File, &mut Sim)) -> io::Result<()> {
+    /// Does one call on the file, which is told of the time.
+    fn call(&self, work: impl FnOnce(&mut File, SystemTime, Option<Mutant>)) -> io::Result<()> {
         self.disk.call(|sim| {
+            let (now, mutant) = (sim.file_time(), sim.mutant);
             let (folder, name) = split(&self.path);
-            let file = sim.files.folders.get(folder).and_then(|folder| folder.files.get(name));
-            let mut file = file.cloned().ok_or_else(not_found)?;
-            work(&mut file, sim);
-            if let Some(folder) = sim.files.folders.get_mut(folder) {
-                folder.files.insert(name.to_owned(), file);
-            }
+            let folder = sim.files.folders.get_mut(folder);
+            let file = folder.and_then(|folder| folder.files.get_mut(name));
+            work(file.ok_or_else(not_found)?, now, mutant);
             Ok(())
         })
     }
@@ -277,9 +276,9 @@ impl SimFile {
 
 impl Write for SimFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.call(|file, sim| {
+        self.call(|file, now, _| {
             file.written += bytes.len();
-            file.modified = sim.file_time();
+            file.modified = now;
         })?;
         Ok(bytes.len())
     }
@@ -291,7 +290,7 @@ impl Write for SimFile {
 
 impl DiskFile for SimFile {
     fn sync_data(&mut self) -> io::Result<()> {
-        self.call(|file, sim| file.synced = sim.mutant != Some(Mutant::FileSyncsNothing))
+        self.call(|file, _, mutant| file.synced = mutant != Some(Mutant::FileSyncsNothing))
     }
 }
 

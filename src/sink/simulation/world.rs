@@ -15,7 +15,9 @@ use crate::lake::reach::Node;
 
 /// Runs at once: the newest, and frozen ones that wake up.
 const RUNS_MAX: usize = 3;
-const TURNS: (usize, usize) = (5, 25);
+/// Turns of most seeds, and of one in five.
+const TURNS: (usize, usize) = (3, 10);
+const TURNS_LONG: (usize, usize) = (5, 25);
 /// Steps of one run in a turn.
 const BURST_MAX: usize = 24;
 const HOUR_MS: i64 = 3_600_000;
@@ -30,7 +32,10 @@ struct World {
 pub(super) fn play(seed: u64, mutant: Option<Mutant>) -> Option<String> {
     let shared = Arc::new(Mutex::new(Sim::new(seed, mutant)));
     let mut world = World { shared, runs: Vec::new() };
-    let turns = world.random(|random| random.between(TURNS.0, TURNS.1));
+    let turns = world.random(|random| {
+        let (least, most) = if random.chance(20) { TURNS_LONG } else { TURNS };
+        random.between(least, most)
+    });
     for _ in 0..turns {
         world.turn();
         if world.violation().is_some() {
@@ -152,7 +157,7 @@ impl World {
         }
         let Some(before) = sim.rows.tables.get(&name).cloned() else { return };
         sim.foreign.insert(table, before.clone());
-        if sim.random.chance(25) {
+        if sim.random.chance(20) {
             // Dropped is not purged: whoever puts it back needs its files.
             sim.rows.tables.remove(&name);
             return;

@@ -6,10 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::super::fixture::{Fixture, files_of, output_of};
+use super::super::fixture::{Fixture, assert_says, files_of, output_of};
 use super::super::small;
 use super::super::tables::{Row, Tables};
-use super::{assert_says, newest_commit};
+use super::newest_commit;
 
 /// The rows of all current tables, without the commit of their last change.
 fn answers(fixture: &Fixture) -> Vec<BTreeSet<Row>> {

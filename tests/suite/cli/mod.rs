@@ -5,7 +5,7 @@ mod refusals;
 mod takeover;
 mod watched;
 
-use super::fixture::{Fixture, output_of, tidewater};
+use super::fixture::{Fixture, assert_says, output_of, tidewater};
 use super::small;
 
 /// Runs the program with `arguments`: its exit code, standard output and standard error.
@@ -29,12 +29,6 @@ fn meddle(fixture: &Fixture, sql: &str) {
     let catalog = rusqlite::Connection::open(fixture.catalog()).unwrap();
     catalog.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
     assert_ne!(catalog.execute(sql, []).unwrap(), 0, "{sql} changes nothing");
-}
-
-fn assert_says(text: &str, wanted: &[&str]) {
-    for wanted in wanted {
-        assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");
-    }
 }
 
 #[test]

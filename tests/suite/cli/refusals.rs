@@ -4,8 +4,9 @@ use std::fs;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::super::fixture::assert_says;
 use super::super::small;
-use super::{assert_says, meddle, newest_commit};
+use super::{meddle, newest_commit};
 
 #[test]
 fn a_changed_definition_is_refused_with_what_changed() {

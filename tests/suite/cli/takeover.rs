@@ -1,58 +1,19 @@
 //! A following run whose tables or job are taken over: its next commit is refused, and nothing is doubled.
 
-use std::io::Read;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::super::fixture::{Fixture, output_of, tidewater};
+use rustix::process::Signal;
+
+use super::super::fixture::{Fixture, assert_says, output_of, tidewater};
+use super::super::running::{Ended, Running, await_true};
 use super::super::small;
-use super::{assert_says, meddle, newest_commit};
+use super::{meddle, newest_commit};
 
-/// A run with `--follow`; it is killed when the test ends before it.
-struct Following(Child);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-impl Following {
-    /// Starts to follow and waits until the topics are read.
-    fn start(fixture: &Fixture) -> Self {
-        let mut command = fixture.command(&["--follow", "--workers=2", "--output=json"]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let following = Following(command.spawn().unwrap());
-        await_true("the first commit", || fixture.catalog().exists() && has_committed(fixture));
-        following
-    }
-
-    /// Waits for the end: exit code, standard output, standard error.
-    fn end(mut self) -> (Option<i32>, String, String) {
-        let mut code = None;
-        await_true("the end of the run", || {
-            code = self.0.try_wait().unwrap();
-            code.is_some()
-        });
-        let (mut out, mut err) = (String::new(), String::new());
-        self.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-        self.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-        (code.unwrap().code(), out, err)
-    }
-
-    fn interrupt(&self) {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    }
-}
-
-fn await_true(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+/// Starts to follow and waits until the topics are read.
+fn follow(fixture: &Fixture) -> Running {
+    let following = Running::start(fixture.command(&["--follow", "--workers=2", "--output=json"]));
+    await_true("the first commit", || fixture.catalog().exists() && has_committed(fixture));
+    following
 }
 
 /// The newest commit, once no other follows.
@@ -74,12 +35,12 @@ fn has_committed(fixture: &Fixture) -> bool {
 #[test]
 fn a_following_run_ends_at_a_commit_when_it_is_interrupted() {
     let fixture = small::fixture();
-    let following = Following::start(&fixture);
+    let following = follow(&fixture);
     let commit = newest_commit(&fixture);
     fixture.append("events", 0, small::event(500));
     await_true("a commit of what was appended", || newest_commit(&fixture) > commit);
-    following.interrupt();
-    let (code, out, err) = following.end();
+    following.signal(Signal::INT);
+    let Ended { code, out, err } = following.end();
     assert_eq!(code, Some(0), "{err}");
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(report["tables"]["small.events"]["rows"], 41, "{report:#}");
@@ -95,7 +56,7 @@ fn a_following_run_is_refused_when_a_table_is_changed_under_it() {
         .unwrap()
         .query_row(newest, [], |row| row.get(0))
         .unwrap();
-    let following = Following::start(&fixture);
+    let following = follow(&fixture);
     fixture.append("users", 0, small::user(3, "moved"));
     fixture.append("events", 0, small::event(500));
     await_true("a commit", || {
@@ -109,7 +70,7 @@ fn a_following_run_is_refused_when_a_table_is_changed_under_it() {
          WHERE table_name = 'events'",
     );
     fixture.append("events", 0, small::event(501));
-    let (code, out, err) = following.end();
+    let Ended { code, out, err } = following.end();
     assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
     assert_says(&err, &["small.events"]);
 }
@@ -117,11 +78,11 @@ fn a_following_run_is_refused_when_a_table_is_changed_under_it() {
 #[test]
 fn a_run_that_was_overtaken_cannot_commit() {
     let fixture = small::fixture();
-    let following = Following::start(&fixture);
+    let following = follow(&fixture);
     let commit = commit_at_rest(&fixture);
     meddle(&fixture, "UPDATE tidewater_job SET incarnation = incarnation + 1");
     fixture.append("events", 0, small::event(500));
-    let (code, out, err) = following.end();
+    let Ended { code, out, err } = following.end();
     assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
     assert_says(&err, &["job small"]);
     assert_eq!(newest_commit(&fixture), commit);
@@ -132,7 +93,7 @@ fn a_run_that_was_overtaken_cannot_commit() {
 #[test]
 fn a_run_whose_state_is_lost_and_recovered_under_it_cannot_commit() {
     let fixture = small::fixture();
-    let following = Following::start(&fixture);
+    let following = follow(&fixture);
     let commit = commit_at_rest(&fixture);
     let recover = || {
         let mut command = tidewater();
@@ -148,7 +109,7 @@ fn a_run_whose_state_is_lost_and_recovered_under_it_cannot_commit() {
     let (code, err) = recover();
     assert_eq!(code, Some(0), "{err}");
     fixture.append("events", 0, small::event(500));
-    let (code, out, err) = following.end();
+    let Ended { code, out, err } = following.end();
     assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
     assert_says(&err, &["job small"]);
     assert_eq!(newest_commit(&fixture), commit);

@@ -2,35 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::super::fixture::{Fixture, output_of};
+use super::super::fixture::{Fixture, assert_says, output_of};
+use super::super::running::{Running, await_true};
 use super::super::small;
-use super::{assert_says, newest_commit};
-
-struct Watched(Child);
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-fn start(mut command: Command) -> Watched {
-    Watched(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
-}
-
-fn await_true(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use super::newest_commit;
 
 fn has_committed(fixture: &Fixture, commit: i64) -> bool {
     fixture.catalog().exists()
@@ -52,7 +30,7 @@ fn a_run_says_over_http_how_it_is() {
     let fixture = small::fixture();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
-    let run = start(fixture.command(&["--follow", &format!("--health={port}")]));
+    let run = Running::start(fixture.command(&["--follow", &format!("--health={port}")]));
     await_true("the first commit", || {
         get(&address, "/ready")
             .is_some_and(|(code, text)| code == 200 && !text.contains("commit 0"))
@@ -69,8 +47,8 @@ fn a_run_says_over_http_how_it_is() {
 }
 
 /// The run that a supervisor has started.
-fn child_of(supervisor: &Child) -> Option<Pid> {
-    let id = supervisor.id();
+fn child_of(supervisor: &Running) -> Option<Pid> {
+    let id = supervisor.pid();
     let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
     Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
 }
@@ -78,22 +56,17 @@ fn child_of(supervisor: &Child) -> Option<Pid> {
 #[test]
 fn a_supervised_run_is_started_again_and_ends_at_a_signal() {
     let fixture = small::fixture();
-    let mut supervised = start(fixture.command(&["--follow", "--supervise"]));
+    let supervised = Running::start(fixture.command(&["--follow", "--supervise"]));
     await_true("the first commit", || has_committed(&fixture, 0));
     for number in 0..3 {
         let commit = newest_commit(&fixture);
-        let child = child_of(&supervised.0).unwrap();
+        let child = child_of(&supervised).unwrap();
         kill_process(child, Signal::KILL).unwrap();
         fixture.append("events", 0, small::event(600 + number));
         await_true("a commit of the next run", || has_committed(&fixture, commit));
     }
-    kill_process(Pid::from_child(&supervised.0), Signal::TERM).unwrap();
-    let mut code = None;
-    await_true("the end", || {
-        code = supervised.0.try_wait().unwrap();
-        code.is_some()
-    });
-    assert_eq!(code.unwrap().code(), Some(0));
+    supervised.signal(Signal::TERM);
+    assert_eq!(supervised.end().code, Some(0));
     let report = fixture.report(&[]);
     assert_eq!(report["tables"]["small.events"]["rows"], 43, "{report}");
 }

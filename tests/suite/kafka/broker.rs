@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -15,11 +15,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::json;
 
-/// The broker answers within this time, or the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-/// The rest between two looks at a condition that others bring about.
-const REST: Duration = Duration::from_millis(20);
+use super::super::running::await_true;
 
+/// The broker answers within this time, or the test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Partition to the offset of the next record.
 pub type Offsets = BTreeMap<i32, i64>;
 
@@ -36,15 +35,6 @@ pub struct Sent {
 pub struct Broker {
     pub address: String,
     admin: AdminClient<DefaultClientContext>,
-}
-
-/// Waits for what others bring about.
-pub fn await_true(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} does not come");
-        std::thread::sleep(REST);
-    }
 }
 
 /// A name that no other test and no other run of this one uses.

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::broker::{Broker, await_true};
+use super::super::running::await_true;
+use super::broker::Broker;
 
 /// Ports that tests look for free ones in.
 const PORTS: std::ops::Range<u16> = 29_200..30_000;

@@ -9,12 +9,13 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::BaseProducer;
 use serde_json::{Value, json};
 
-use super::super::fixture::Fixture;
+use super::super::fixture::{Fixture, assert_says};
+use super::super::running::await_true;
 use super::super::small;
 use super::super::tables::{Cell, Row, Tables};
-use super::broker::{Broker, Sent, await_true, send, unique};
+use super::broker::{Broker, Sent, send, unique};
 use super::node::Node;
-use super::{Following, assert_says, send_events, send_users, small_job};
+use super::{follow, send_events, send_users, small_job, terminate};
 
 /// A run goes on this soon after its broker is back.
 const SOON: Duration = Duration::from_secs(30);
@@ -73,7 +74,7 @@ fn read_so_far(fixture: &Fixture, events: &str) -> i64 {
 
 fn a_following_run_outlives_its_broker(node: &Node) {
     let (fixture, events) = topics(&node.broker, "");
-    let following = Following::start(&fixture);
+    let following = follow(&fixture);
     let mut sent = 0;
     let mut send_some = || {
         for partition in 0..2 {
@@ -97,7 +98,7 @@ fn a_following_run_outlives_its_broker(node: &Node) {
     let took = send_some();
     assert!(took < SOON, "{took:?} after the broker went on");
     eprintln!("hung for {} s: read on after {:.1} s", HANGS.as_secs(), took.as_secs_f64());
-    let report = following.end();
+    let report = terminate(following).0;
     assert_eq!((&report["events"], &report["duplicates"]), (&json!(sent), &json!(0)), "{report:#}");
     assert_eq!(answers(&fixture), expected(sent));
 }

@@ -8,11 +8,11 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use super::super::fixture::{Fixture, output_of};
+use super::super::fixture::{Fixture, assert_says, output_of};
 use super::broker::unique;
 use super::node::{Node, SASL, SASL_TLS, TLS};
 use super::outages::answers;
-use super::{assert_says, send_events, send_users, small_job};
+use super::{send_events, send_users, small_job};
 
 /// The password of the user and of all stores: whatever holds it tells a secret.
 const PASSWORD: &str = "Marker-of-the-right-1";
