@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
 
-use super::open::Refused;
+use super::refusal::Refused;
 use crate::job::Job;
 use crate::model::Incarnation;
 

@@ -11,6 +11,7 @@
 //!
 //! With several processes each has all of this but conductor and committer, which are in process 0.
 
+mod age;
 mod conductor;
 mod lock;
 mod open;
@@ -28,11 +29,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+pub(crate) use age::check_age;
 pub(crate) use lock::Lock;
 pub(crate) use open::decode;
-pub use open::{Refused, open_lake};
+pub use open::open_lake;
 pub use progress::{Progress, State};
-pub use refusal::is_refusal;
+pub use refusal::{Refused, is_refusal};
 pub use report::{Report, TableReport};
 
 use self::sweep::Sweep;

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fail::fail_point;
-use thiserror::Error;
 
 use super::RunOptions;
+use super::age::check_age;
 use super::lock::Lock;
+use super::refusal::Refused;
 use super::sweep::ORPHAN_AGE_MIN;
 use crate::clock::file_time;
 use crate::job::{Job, SourceSpec, differences};
@@ -26,92 +27,6 @@ use crate::source::mark::Marks;
 use crate::source::{self, OpenOptions, Source};
 use crate::state;
 use crate::symbols;
-
-/// A run that would not be safe. Exit code 3.
-#[derive(Debug, Error)]
-pub enum Refused {
-    /// Another run holds the job's lock.
-    #[error(
-        "another run of job {job} is at work (it holds {lock}); stop it first, or if it is \
-         frozen or out of reach, start with --take-over: it can't commit after that"
-    )]
-    AtWork {
-        /// The job.
-        job: String,
-        /// The lock file.
-        lock: String,
-    },
-    /// The job file is not the one that made the state.
-    #[error(
-        "the definition of job {job} has changed since its tables and state were made:\n{changes}\n\
-         take the change back, or run it as a new job (another name and namespace), \
-         or remove the old tables and state"
-    )]
-    Definition {
-        /// The job.
-        job: String,
-        /// One line for each change.
-        changes: String,
-    },
-    /// A table is not at the version that the job committed.
-    #[error(
-        "table {table} was {what} by another program since commit {commit} of job {job} \
-         (expected {expected}); restore it, or run the job in a new namespace"
-    )]
-    TableChanged {
-        /// The job.
-        job: String,
-        /// The table.
-        table: String,
-        /// What happened to it.
-        what: &'static str,
-        /// The job's newest commit.
-        commit: Commit,
-        /// The metadata that was expected.
-        expected: String,
-    },
-    /// A process sees another catalog than process 0.
-    #[error(
-        "catalog {catalog} does not have job {job} at commit {commit} of incarnation {incarnation}, as \
-         process 0 sees it: put catalog, state and warehouse on storage that all processes reach"
-    )]
-    OtherCatalog {
-        /// The job.
-        job: String,
-        /// The catalog of this process.
-        catalog: String,
-        /// What process 0 sees.
-        incarnation: Incarnation,
-        /// What process 0 sees.
-        commit: Commit,
-    },
-    /// A folder that is to be a new table's holds files.
-    #[error(
-        "folder {folder} of table {table} is not empty, though the catalog has never heard of job {job}; \
-         if another catalog knows this table, give the job another namespace or warehouse; \
-         if it is a leftover, remove the folder"
-    )]
-    Occupied {
-        /// The job.
-        job: String,
-        /// The table.
-        table: String,
-        /// Its folder.
-        folder: String,
-    },
-    /// Tables of that name exist and are not this job's.
-    #[error(
-        "table {table} exists already and belongs to {owner}; give job {job} another namespace"
-    )]
-    Foreign {
-        /// The job.
-        job: String,
-        /// The table.
-        table: String,
-        /// Whose it is.
-        owner: String,
-    },
-}
 
 /// What a run starts with.
 pub(super) struct Opened {
@@ -210,6 +125,9 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Open
     match &known {
         Some((stored, commit)) => check_stored(job, stored, *commit, &catalog)?,
         None => check_new(job, row.is_some(), &tables, &catalog, &store)?,
+    }
+    if let Some(row) = &row {
+        check_age(job, &catalog, row, &tables, &["metadata"])?;
     }
     let sources = match (first, &known) {
         (Some(sources), None) => sources,

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::RecoverError;
-use crate::driver::{Refused, decode};
+use crate::driver::{Refused, check_age, decode};
 use crate::job::{Job, differences};
 use crate::lake::catalog::{Catalog, JobRow};
-use crate::lake::names::{commit_of, incarnation_of, metadata_version, normal_path};
+use crate::lake::names::{metadata_version, normal_path};
 use crate::lake::read::live_files;
 use crate::lake::storage::Store;
 use crate::lake::table::LoadedTable;
-use crate::model::{Commit, Incarnation};
+use crate::model::Commit;
 use crate::sink::{Stored, TableSet};
 
 /// A job whose tables and row belong together.
@@ -54,8 +54,7 @@ pub(super) fn check(job: &Job, catalog: &Catalog, store: &Store) -> anyhow::Resu
     }
     of.check_cuts(&loaded[tables.cuts()])?;
     of.check_leaves(&tables, &loaded)?;
-    let cuts = normal_path(&tables.get(tables.cuts()).location);
-    of.check_files(Path::new(cuts), Incarnation(row.incarnation))?;
+    check_age(job, catalog, &row, &tables, &["data", "metadata"])?;
     Ok(Checked { row, tables, loaded, stored, commit })
 }
 
@@ -206,35 +205,6 @@ impl Of<'_> {
             }
         }
         Ok(())
-    }
-
-    /// No file of the table of cuts is newer than the catalog.
-    ///
-    /// An incarnation is taken in the catalog before its run writes a file, and cuts are written for commit
-    /// `c + 1` only after commit `c` stands. So a file of a later incarnation, or one of cuts for a commit
-    /// after the next, proves that the catalog was newer once.
-    fn check_files(&self, cuts: &Path, incarnation: Incarnation) -> Result<(), RecoverError> {
-        let is_newer = |path: &Path, name: &str| {
-            let of = incarnation_of(name, &self.job.name)?;
-            let commit = commit_of(name, &self.job.name);
-            let newer = of > incarnation.0 || commit.is_some_and(|c| c > self.commit.0 + 1);
-            newer.then(|| (commit, of, path.to_owned()))
-        };
-        let folders = ["data", "metadata"].map(|folder| cuts.join(folder));
-        let newer = folders.iter().flat_map(|folder| files_of(folder));
-        let newer = newer.filter_map(|path| {
-            let name = path.file_name()?.to_str()?.to_owned();
-            is_newer(&path, &name)
-        });
-        let Some((commit, of, file)) = newer.max() else { return Ok(()) };
-        Err(RecoverError::CatalogOlder {
-            catalog: self.catalog.path().display().to_string(),
-            job: self.job.name.clone(),
-            commit: self.commit,
-            incarnation,
-            file: file.display().to_string(),
-            found: format!("{} by incarnation {of}", said(commit.map(Commit))),
-        })
     }
 }
 

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::lake::read::ReadError;
 use crate::lake::table::TableError;
-use crate::model::{Commit, Incarnation};
+use crate::model::Commit;
 
 /// Why state is not rebuilt.
 #[derive(Debug, Error)]
@@ -63,26 +63,6 @@ pub enum RecoverError {
         found: Commit,
         /// Where the job stands.
         commit: Commit,
-    },
-    /// The warehouse holds files of commits that the catalog has never heard of.
-    #[error(
-        "catalog {catalog} knows job {job} at commit {commit}, incarnation {incarnation}, and file {file} \
-         was written for {found}: the catalog is older than the files, as after restoring it from a backup; \
-         restore its newest copy, or, if commit {commit} is to hold, move the newer files away"
-    )]
-    CatalogOlder {
-        /// The catalog.
-        catalog: String,
-        /// The job.
-        job: String,
-        /// The catalog's commit of it.
-        commit: Commit,
-        /// And its incarnation.
-        incarnation: Incarnation,
-        /// The newer file.
-        file: String,
-        /// What its name says.
-        found: String,
     },
     /// The table of events and the job's row count differently.
     #[error(
