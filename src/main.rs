@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fail::FailScenario;
-use tidewater::cli::{Cli, exit_code, is_closed_pipe};
+use tidewater::cli::{Cli, exit_code, is_closed_pipe, told};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::from(exit_code(&error))
         }
     }

@@ -117,6 +117,17 @@ impl WorkerContext {
     }
 }
 
+/// An error for people: what happened, and each cause that says something new.
+pub fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// The first error of a run. Once it is set nothing is committed any more.
 #[derive(Debug, Default)]
 pub struct Failure {
@@ -146,5 +157,21 @@ impl Failure {
     /// The error, if there was one.
     pub fn take(&self) -> Option<anyhow::Error> {
         self.error.lock().unwrap_or_else(|held| held.into_inner()).take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::told;
+
+    #[test]
+    fn a_cause_that_was_said_is_not_said_again() {
+        let full = std::io::Error::other("no space left");
+        let error = Err::<(), _>(full).context("cannot write a.parquet: no space left");
+        let error = error.context("commit 4 failed").unwrap_err();
+        assert_eq!(told(&error), "commit 4 failed: cannot write a.parquet: no space left");
+        assert_eq!(told(&anyhow!("alone")), "alone");
     }
 }

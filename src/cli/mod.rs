@@ -19,6 +19,7 @@ use crate::driver;
 use crate::generate::{HistoryError, OptionsError};
 use crate::job::JobError;
 use crate::recover::RecoverError;
+pub use crate::worker::told;
 
 /// Kafka topics in, exact Apache Iceberg tables out.
 ///

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ClusterError;
 use super::{HEARTBEAT, SILENCE_MAX, frames};
-use crate::worker::Failure;
+use crate::worker::{Failure, told};
 
 /// How often the failure flag is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -170,7 +170,7 @@ pub(super) fn failed_frame(
             Frame::Failed { process: *process, message: message.clone(), refused: *refused }
         }
         _ => {
-            let (message, refused) = (format!("{error:#}"), is_refusal(error));
+            let (message, refused) = (told(error), is_refusal(error));
             Frame::Failed { process: me, message, refused }
         }
     }

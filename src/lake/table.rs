@@ -17,8 +17,8 @@ use super::storage::{StorageError, Store};
 /// Why a table could not be read, created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    #[error("table {table}: cannot {action}: {source}")]
-    Iceberg { table: String, action: &'static str, source: Box<Error> },
+    #[error("table {table}: cannot {action}: {}", plain(error))]
+    Iceberg { table: String, action: &'static str, error: Box<Error> },
     #[error("table {table} has format version {found}; only version 2 is written")]
     Version { table: String, found: FormatVersion },
     #[error(
@@ -34,6 +34,19 @@ pub enum TableError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+/// What happened to a file, if that is behind an error of the table format's library; it says it several
+/// times over.
+fn plain(error: &Error) -> String {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(of_file) = error.downcast_ref::<StorageError>() {
+            return of_file.to_string();
+        }
+        cause = error.source();
+    }
+    error.to_string()
 }
 
 /// A table at one version of its metadata.
@@ -81,7 +94,7 @@ impl LoadedTable {
         let table = format!("{namespace}.{name}");
         let wrap = |action| {
             let table = table.clone();
-            move |source| TableError::Iceberg { table, action, source: Box::new(source) }
+            move |error| TableError::Iceberg { table, action, error: Box::new(error) }
         };
         let metadata = block_on(TableMetadata::read_from(store.io(), metadata_location))
             .map_err(wrap("read its metadata"))?;
@@ -131,7 +144,7 @@ impl LoadedTable {
 
     pub(crate) fn iceberg_error(&self, action: &'static str) -> impl Fn(Error) -> TableError {
         let table = self.full_name();
-        move |source| TableError::Iceberg { table: table.clone(), action, source: Box::new(source) }
+        move |error| TableError::Iceberg { table: table.clone(), action, error: Box::new(error) }
     }
 
     /// Writes metadata as version `version` and returns where it is.

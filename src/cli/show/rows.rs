@@ -45,7 +45,7 @@ impl TableRows {
                 Some(snapshot) => read_list(&store, &snapshot).map_err(|source| {
                     let action = "read its manifest list";
                     let table = table.full_name();
-                    TableError::Iceberg { table, action, source: Box::new(source) }
+                    TableError::Iceberg { table, action, error: Box::new(source) }
                 })?,
                 None => Vec::new(),
             }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -164,6 +165,38 @@ fn a_disk_that_is_full_ends_the_run_and_the_next_one_carries_on() {
     assert!(failed >= 3, "the limits were never met");
     fixture.report(&[]);
     assert_eq!(answers(&fixture), expected);
+}
+
+/// A run that may do what the modes of files allow, even if it is root's.
+fn obedient(fixture: &Fixture) -> Command {
+    let run = fixture.command(&[]);
+    if !rustix::process::getuid().is_root() {
+        return run;
+    }
+    let mut command = Command::new("setpriv");
+    command.arg("--bounding-set=-dac_override").arg(run.get_program()).args(run.get_args());
+    command
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_to_ends_the_run_and_the_next_one_carries_on() {
+    let fixture = small::fixture();
+    fixture.report(&[]);
+    let cuts = "lake/warehouse/small/cuts";
+    let (data, metadata) = (format!("{cuts}/data"), format!("{cuts}/metadata"));
+    for (number, folder) in ["lake", small::STATE, &data, &metadata].into_iter().enumerate() {
+        fixture.append("events", 0, small::event(100 + number));
+        let (commit, path) = (newest_commit(&fixture), fixture.path(folder));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o555)).unwrap();
+        let output = output_of(obedient(&fixture));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{folder}: {stderr}");
+        assert_says(&stderr, &["error: ", folder, "check the "]);
+        assert_eq!(stderr.matches("ermission denied").count(), usize::from(number > 0), "{stderr}");
+        assert_eq!(newest_commit(&fixture), commit);
+    }
+    assert_eq!(fixture.report(&[])["events"], 4);
 }
 
 #[test]
