@@ -1,3 +1,4 @@
+//! The parts of the program, in the order in which a record meets them.
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set times of files and wait"))]
 

@@ -157,7 +157,7 @@ impl World {
         }
         let Some(before) = sim.rows.tables.get(&name).cloned() else { return };
         sim.foreign.insert(table, before.clone());
-        if sim.random.chance(20) {
+        if sim.random.chance(25) {
             // Dropped is not purged: whoever puts it back needs its files.
             sim.rows.tables.remove(&name);
             return;
