@@ -38,6 +38,7 @@ mod offload;
 mod worker;
 
 pub mod recover;
+pub mod verify;
 
 pub mod generate;
 

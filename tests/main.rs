@@ -15,6 +15,7 @@
 //! | `hydration` | a run over a small change reads the state that it touches, and no more |
 //! | `interop` | PyIceberg and DuckDB read the same, and DuckDB computes the same from the raw lines |
 //! | `differential` | differential-dataflow computes the same |
+//! | `verify` | `verify`, `diff` and `explain` find what is there, and what is wrong |
 //! | `kafka` | topics on a real broker give what follows from their records |
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may wait, and fail")]

@@ -1,6 +1,8 @@
 //! What was typed: one module for each verb.
 
 pub mod demo;
+pub mod diff;
+pub mod explain;
 pub mod generate;
 mod health;
 pub mod processes;
@@ -10,6 +12,7 @@ pub mod run;
 pub mod show;
 mod supervise;
 pub mod validate;
+pub mod verify;
 
 use std::io::{self, IsTerminal};
 
@@ -19,6 +22,7 @@ use crate::driver;
 use crate::generate::{HistoryError, OptionsError};
 use crate::job::JobError;
 use crate::recover::RecoverError;
+use crate::verify::VerifyError;
 pub use crate::worker::told;
 
 /// Kafka topics in, exact Apache Iceberg tables out.
@@ -28,7 +32,7 @@ pub use crate::worker::told;
 /// there. `tidewater demo` shows all of it with a million synthetic events.
 ///
 /// Exit codes: 0 done; 1 failed; 2 the command line or the job file is wrong; 3 refused, because going on
-/// would not be safe.
+/// would not be safe; 4 verified, and something is wrong.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
@@ -39,11 +43,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Demo(demo::Args),
+    Diff(diff::Args),
+    Explain(explain::Args),
     Generate(Box<generate::Args>),
     Recover(recover::Args),
     Run(run::Args),
     Show(show::Args),
     Validate(validate::ValidateArgs),
+    Verify(verify::Args),
 }
 
 impl Cli {
@@ -52,11 +59,14 @@ impl Cli {
         tell_on_stderr();
         match self.verb {
             Verb::Demo(args) => demo::run(&args),
+            Verb::Diff(args) => diff::run(&args),
+            Verb::Explain(args) => explain::run(&args),
             Verb::Generate(args) => generate::run(&args),
             Verb::Recover(args) => recover::run(&args),
             Verb::Run(args) => run::run(&args),
             Verb::Show(args) => show::run(&args),
             Verb::Validate(args) => validate::run(&args, &mut io::stdout().lock()),
+            Verb::Verify(args) => verify::run(&args),
         }
     }
 }
@@ -81,11 +91,15 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             || cause.is::<OptionsError>()
             || cause.is::<processes::ProcessesError>()
             || cause.downcast_ref().is_some_and(demo::DemoError::is_wrong_input)
+            || cause.is::<explain::ExplainError>()
             || cause.downcast_ref().is_some_and(show::ShowError::is_wrong_input)
             || cause.downcast_ref().is_some_and(HistoryError::is_wrong_input)
     };
     if error.chain().any(is_wrong_input) {
         return 2;
+    }
+    if matches!(error.downcast_ref(), Some(VerifyError::Wrong { .. })) {
+        return 4;
     }
     if let Some(supervise::SuperviseError::Final { code, .. }) = error.downcast_ref() {
         return *code;

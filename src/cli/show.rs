@@ -15,10 +15,11 @@ use thiserror::Error;
 
 use crate::driver::open_lake;
 use crate::job::{self, Job};
+use crate::lake::at_commit::commit_of;
 use crate::lake::table::LoadedTable;
 use crate::model::Commit;
 use crate::sink::Stored;
-use rows::{TableRows, commit_of};
+use rows::TableRows;
 pub(super) use text::add_rows;
 use text::{csv_line, is_number, people_table, write_csv, write_json};
 
@@ -74,7 +75,7 @@ pub struct Condition {
     pub value: String,
 }
 
-fn condition(text: &str) -> Result<Condition, String> {
+pub(super) fn condition(text: &str) -> Result<Condition, String> {
     match text.split_once('=') {
         Some((column, value)) if !column.is_empty() => {
             Ok(Condition { column: column.to_owned(), value: value.to_owned() })
@@ -119,19 +120,6 @@ pub enum ShowError {
         commit: u64,
         /// The newest commit.
         newest: Commit,
-    },
-    /// The commit's snapshot is gone.
-    #[error(
-        "table {table} no longer keeps commit {commit}, its oldest is {oldest}; \
-         the job's keep_snapshots says how many snapshots a table keeps"
-    )]
-    Expired {
-        /// The table.
-        table: String,
-        /// The commit asked for.
-        commit: u64,
-        /// The oldest commit that is kept.
-        oldest: u64,
     },
 }
 

@@ -30,7 +30,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub(crate) use age::check_age;
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Leftovers, Lock};
 pub(crate) use open::decode;
 pub use open::open_lake;
 pub use progress::{Progress, State};
@@ -38,6 +38,7 @@ pub use refusal::{Refused, is_refusal};
 pub use report::{Report, TableReport};
 
 use self::sweep::Sweep;
+use crate::clock::{Clock, SystemClock};
 use crate::cluster::{Listener, Processes};
 use crate::job::Job;
 use crate::model::Commit;
@@ -136,15 +137,15 @@ fn lead(
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
     let (opened, lock) = open::open(job, options)?;
-    let sweep = lock.tells_of_crash().then(|| Sweep::start(job, &opened));
+    let left = lock.found();
+    let sweep = left.are_due(SystemClock.now_ms()).then(|| Sweep::start(job, &opened));
     let cluster = listener.map(|listener| listener.lead(job, opened.incarnation, opened.commit));
     let cluster = cluster.transpose()?;
     let progress = Arc::new(Progress::new(opened.commit));
     controls.progress.set(Arc::clone(&progress)).ok();
     let first: Commit = opened.commit;
     let finished = threads::lead(job, options, opened, cluster, &progress, &controls.stop)?;
-    let nothing_left = sweep.is_none_or(Sweep::end);
-    lock.release(nothing_left);
+    lock.release(sweep.map_or(left, Sweep::end));
     Ok(Report::new(job, first, finished, started.elapsed()))
 }
 

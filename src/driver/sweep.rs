@@ -3,8 +3,8 @@
 //! A crash leaves files that no table refers to. They do no harm but for the space that they take. The mark
 //! in the lock file tells the next run of the crash; that run lists the folders of all tables, on a thread of
 //! its own, and deletes each file that is of an older incarnation of this job, that no snapshot needs, and
-//! that is older than [`ORPHAN_AGE_MIN`]. If some are too young the mark stays and a later run sweeps again.
-//! A run that finds no mark lists nothing.
+//! that is older than [`ORPHAN_AGE_MIN`]. If some are too young, the mark says from when on a run is to sweep
+//! again; one before that, and one that finds no mark, lists nothing.
 //!
 //! Invariant: a sweep never fails a run and never delays a commit.
 
@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 
+use super::lock::Leftovers;
 use super::open::Opened;
-use crate::clock::file_time;
+use crate::clock::{Clock, SystemClock, file_time};
 use crate::job::Job;
 use crate::lake::maintain::{Orphans, sweep_orphans};
 use crate::lake::storage::Store;
@@ -29,13 +30,13 @@ const END_WAIT_MAX: Duration = Duration::from_secs(5);
 /// A sweep under way.
 #[derive(Debug)]
 pub(super) struct Sweep {
-    nothing_left: Receiver<bool>,
+    swept: Receiver<bool>,
 }
 
 impl Sweep {
     /// Starts to sweep the tables of `opened`, as they are at its start.
     pub(super) fn start(job: &Arc<Job>, opened: &Opened) -> Self {
-        let (result, nothing_left) = bounded(1);
+        let (result, swept) = bounded(1);
         let (job, store, tables) = (Arc::clone(job), opened.store.clone(), opened.loaded.clone());
         let incarnation = opened.incarnation.0;
         let thread = std::thread::Builder::new().name("sweep".to_owned()).spawn(move || {
@@ -48,12 +49,16 @@ impl Sweep {
         if let Err(error) = thread {
             tracing::warn!(%error, "files of a crashed run stay behind: no thread can be started");
         }
-        Sweep { nothing_left }
+        Sweep { swept }
     }
 
-    /// Whether all is deleted that crashed runs have left; false if that is not known in time.
-    pub(super) fn end(self) -> bool {
-        self.nothing_left.recv_timeout(END_WAIT_MAX).unwrap_or(false)
+    /// What crashed runs have left that is still there.
+    pub(super) fn end(self) -> Leftovers {
+        match self.swept.recv_timeout(END_WAIT_MAX) {
+            Ok(true) => Leftovers::None,
+            Ok(false) => Leftovers::Until(SystemClock.now_ms() + ORPHAN_AGE_MIN.as_millis() as i64),
+            Err(_) => Leftovers::Unknown,
+        }
     }
 }
 

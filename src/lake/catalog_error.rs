@@ -13,12 +13,22 @@ pub struct CatalogError {
     pub source: rusqlite::Error,
 }
 
+impl CatalogError {
+    /// Another program keeps the catalog locked: it may be done soon.
+    pub fn is_locked(&self) -> bool {
+        is_locked(&self.source)
+    }
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
 /// What a person can do about this error, as the tail of a message.
 fn way_out(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "; another program keeps it locked: let it finish, then run again"
-        }
+        _ if is_locked(error) => "; another program keeps it locked: let it finish, then run again",
         Some(ErrorCode::DiskFull) => "; free space there and run again: the last commit is intact",
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             "; check the owner and the mode of the file and of its directory"

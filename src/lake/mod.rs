@@ -19,8 +19,10 @@
 //!    [`storage::Store::sync_directories`] before the swap.
 //! 4. A commit never rebases: it applies to the very version it was staged on, or not at all.
 
+pub mod at_commit;
 pub mod catalog;
 mod catalog_error;
+pub mod cells;
 pub mod data_file;
 pub(crate) mod disk;
 mod local_io;

@@ -70,6 +70,19 @@ impl Value {
         }
     }
 
+    /// The value as text: a timestamp in RFC 3339, a decimal of `scale` digits after its point, `NULL`.
+    pub fn text(&self, scale: u8) -> String {
+        match self {
+            Value::Null => "NULL".to_owned(),
+            Value::Boolean(value) => value.to_string(),
+            Value::Long(value) => value.to_string(),
+            Value::Timestamp(us) => jiff::Timestamp::from_microsecond(*us)
+                .map_or_else(|_| us.to_string(), |t| t.to_string()),
+            Value::Decimal(value) => decimal_text(*value, scale.into()),
+            Value::String(value) => value.to_string(),
+        }
+    }
+
     /// Takes one value of type `kind` from the front of `bytes`; `None` if they are not such an encoding.
     pub fn decode(kind: ColumnType, bytes: &mut &[u8]) -> Option<Value> {
         if *take(bytes, 1)?.first()? == 0 {
@@ -90,6 +103,13 @@ impl Value {
             }
         })
     }
+}
+
+fn decimal_text(unscaled: i128, scale: usize) -> String {
+    let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    let (sign, point) = (if unscaled < 0 { "-" } else { "" }, if scale > 0 { "." } else { "" });
+    format!("{sign}{whole}{point}{fraction}")
 }
 
 /// Appends a NULL to an encoded tuple.
@@ -137,6 +157,17 @@ fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_shown_as_people_write_them() {
+        assert_eq!(Value::Null.text(0), "NULL");
+        assert_eq!(Value::Timestamp(1_767_225_600_000_000).text(0), "2026-01-01T00:00:00Z");
+        for (unscaled, scale, text) in
+            [(12345, 2, "123.45"), (-5, 2, "-0.05"), (0, 3, "0.000"), (7, 0, "7"), (-70, 0, "-70")]
+        {
+            assert_eq!(Value::Decimal(unscaled).text(scale), text);
+        }
+    }
 
     #[test]
     fn tuples_round_trip_and_reject_other_bytes() {

@@ -43,7 +43,7 @@ use self::feed::Feed;
 use self::generations::Remembered;
 pub use self::report::Report;
 use crate::changes::Changes;
-use crate::driver::Lock;
+use crate::driver::{Leftovers, Lock};
 use crate::groups::no_version;
 use crate::job::{FactLayout, Job};
 use crate::lake::catalog::{Catalog, JobSwap};
@@ -125,7 +125,7 @@ pub fn recover(job: Job, options: &RecoverOptions, progress: &Progress) -> anyho
     check_pointers(&job, &catalog, &recovery.checked)?;
     recovery.swap(&mut catalog, &stored)?;
     // The mark of an earlier crash may have been lost with the folder: the next run looks for what is left.
-    lock.release(false);
+    lock.release(Leftovers::Unknown);
     let rows = [&versions, &events].map(|files| files.iter().map(|file| file.rows).sum());
     Ok(Report::new(&recovery, &stored, &slabs, rows, started.elapsed()))
 }

@@ -41,6 +41,9 @@ use crate::source::mark::Marks;
 use crate::state::{self, StateError};
 use crate::symbols;
 
+/// So often a commit is tried while others keep the catalog locked; each try waits for it.
+const SWAPS_MAX: u32 = 6;
+
 /// Why a commit did not happen.
 #[derive(Debug, Error)]
 pub enum CommitterError {
@@ -321,6 +324,15 @@ impl Committer {
             to_commit: self.commit.next().0,
             body: stored.encode(),
         };
+        for failed in 1..SWAPS_MAX {
+            match self.catalog.commit(&swaps, &job) {
+                Err(CommitError::NotSent(error)) if error.is_locked() => {
+                    let (job, commit) = (&self.job.name, job.to_commit);
+                    tracing::warn!(job, commit, failed, %error, "can't commit, trying again");
+                }
+                done => return done,
+            }
+        }
         self.catalog.commit(&swaps, &job)
     }
 

@@ -44,6 +44,8 @@ pub use report::OffsetReporter;
 
 /// The longest wait for a message before positions are looked at again.
 const WAIT: Duration = Duration::from_millis(10);
+/// More than this in one poll is time in which this process was stopped: no sign of brokers that are away.
+const POLL_MAX: Duration = Duration::from_secs(1);
 /// Messages between two looks at the clock.
 const MESSAGES_PER_LOOK: u32 = 4096;
 
@@ -278,7 +280,7 @@ impl Source for KafkaSource {
     fn poll(&mut self, timeout: Duration) -> Result<Poll, SourceError> {
         let begun = Instant::now();
         let next = self.next(timeout)?;
-        self.polled += begun.elapsed();
+        self.polled += begun.elapsed().min(POLL_MAX);
         // A record of another topic is fetched only after its id is known.
         self.refuse_another()?;
         Ok(next)

@@ -93,6 +93,13 @@ impl Fixture {
         output_of(self.command(arguments))
     }
 
+    /// Runs another verb on the job.
+    pub fn verb(&self, verb: &str, arguments: &[&str]) -> Output {
+        let mut command = tidewater();
+        command.arg(verb).arg(self.path("job.toml")).args(arguments);
+        output_of(command)
+    }
+
     /// Runs the job, which must succeed, and gives its report.
     pub fn report(&self, arguments: &[&str]) -> Value {
         let mut command = self.command(arguments);

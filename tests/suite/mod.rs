@@ -20,3 +20,4 @@ mod recover;
 mod restart;
 mod rivals;
 mod tidy;
+mod verify;

@@ -64,6 +64,16 @@ fn mark(fixture: &Fixture) -> String {
     fs::read_to_string(fixture.path(small::STATE).join("lock")).unwrap()
 }
 
+/// An hour has passed for the mark, which must tell of files that were too young.
+fn let_the_mark_come_due(fixture: &Fixture) {
+    let mark = mark(fixture);
+    let due_ms = mark.strip_prefix("later ").expect(&mark).trim_end().parse::<u64>().unwrap();
+    let due = SystemTime::UNIX_EPOCH + Duration::from_millis(due_ms);
+    let left = due.duration_since(SystemTime::now()).unwrap();
+    assert!(left > Duration::from_secs(3500) && left <= Duration::from_secs(3600), "{left:?}");
+    fs::write(fixture.path(small::STATE).join("lock"), "later 17\n").unwrap();
+}
+
 /// Files of another job and of other programs in the folders of a table.
 fn foreign_files(fixture: &Fixture) -> HashSet<String> {
     let other = Origin { job: "smaller".to_owned(), incarnation: 1, commit: 1 };
@@ -90,16 +100,21 @@ fn what_a_crash_leaves_is_deleted_when_it_is_old_and_nothing_else_is() {
 
     fixture.report(&[]);
     assert_eq!(files(&fixture).1, &orphans | &foreign, "all are too young");
-    assert_eq!(mark(&fixture), "3\n");
 
     set_times(&fixture.path("lake/warehouse"), long_ago());
+    let before = mark(&fixture);
+    fixture.report(&[]);
+    assert_eq!(files(&fixture).1, &orphans | &foreign, "no run looks again before the time");
+    assert_eq!(mark(&fixture), before);
+
+    let_the_mark_come_due(&fixture);
     let young = orphans.iter().min().unwrap();
     set_time(young, SystemTime::now());
     fixture.append("events", 0, small::event(101));
     fixture.report(&[]);
     let expected = &HashSet::from([young.clone()]) | &foreign;
     assert_eq!(files(&fixture).1, expected, "what is old is deleted");
-    assert_eq!(mark(&fixture), "4\n");
+    let_the_mark_come_due(&fixture);
 
     set_time(young, long_ago());
     let report = fixture.report(&[]);

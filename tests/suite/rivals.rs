@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::fixture::{Fixture, files_of, output_of};
+use super::fixture::{Fixture, assert_says, files_of, output_of};
 use super::oracle::{Check, History, Spec, log};
 use super::random::Random;
 use super::running::{Running, await_true};
@@ -89,6 +89,23 @@ fn a_frozen_run_that_wakes_up_after_another_took_over_is_refused() {
     assert_eq!(events_of(&fixture), 41);
     fixture.report(&[]);
     assert_eq!(events_of(&fixture), 42);
+}
+
+#[test]
+fn a_following_run_waits_for_a_catalog_that_is_locked_for_long() {
+    let fixture = small::fixture();
+    let following = follow(&fixture, 40);
+    let holder = rusqlite::Connection::open(fixture.catalog()).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    fixture.append("events", 0, small::event(500));
+    // Longer than one try waits.
+    std::thread::sleep(Duration::from_secs(13));
+    holder.execute_batch("ROLLBACK").unwrap();
+    await_true("a commit of what was appended", || events_of(&fixture) == 41);
+    following.signal(Signal::INT);
+    let ended = following.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert_says(&ended.err, &["can't commit, trying again", "failed=1", "locked"]);
 }
 
 /// Locks the catalog again and again, up to a second each time, until `over` is set.

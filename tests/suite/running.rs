@@ -71,10 +71,15 @@ impl Running {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Waits for its end, which comes soon.
+    pub fn end(self) -> Ended {
+        self.end_within(END_MAX)
+    }
+
     /// Waits for its end.
-    pub fn end(mut self) -> Ended {
+    pub fn end_within(mut self, patience: Duration) -> Ended {
         let mut status = None;
-        await_within(END_MAX, "the end of a program", || {
+        await_within(patience, "the end of a program", || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });

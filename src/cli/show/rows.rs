@@ -5,20 +5,18 @@
 
 use std::fs::File;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Decimal128Type, Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::ArrowError;
-use iceberg::spec::SnapshotRef;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
+use super::Condition;
 use super::text::{ColumnText, Look};
-use super::{Condition, ShowError};
+use crate::lake::cells::value_at;
 use crate::lake::names::normal_path;
 use crate::lake::read::{ReadError, live_files};
 use crate::lake::storage::{StorageError, Store};
-use crate::lake::table::{LoadedTable, TableError, read_list};
+use crate::lake::table::LoadedTable;
 use crate::model::Value;
 
 /// Rows that are decoded at a time.
@@ -39,18 +37,10 @@ impl TableRows {
     /// The rows of `table` at its newest commit, or as they stood at commit `at`.
     pub(in crate::cli) fn open(table: &LoadedTable, at: Option<u64>) -> anyhow::Result<TableRows> {
         let store = Store::local();
-        let mut table = table.clone();
-        if let Some(commit) = at {
-            table.manifests = match snapshot_at(&table, commit)? {
-                Some(snapshot) => read_list(&store, &snapshot).map_err(|source| {
-                    let action = "read its manifest list";
-                    let table = table.full_name();
-                    TableError::Iceberg { table, action, error: Box::new(source) }
-                })?,
-                None => Vec::new(),
-            }
-            .into();
-        }
+        let table = match at {
+            Some(commit) => table.at_commit(&store, commit)?.table,
+            None => table.clone(),
+        };
         let schema = table.metadata.current_schema();
         let columns = schema.as_struct().fields().iter().map(|field| field.name.clone()).collect();
         let sort = table.metadata.default_sort_order().fields.iter();
@@ -129,51 +119,10 @@ fn open(
 fn first_key(path: &str, sort: &[String]) -> Result<Vec<Value>, ReadError> {
     let Some(first) = open(path, sort, 1)?.next() else { return Ok(Vec::new()) };
     let first = first.map_err(|error| damaged(path, &error))?;
-    let value = |name: &String| first.column_by_name(name).map_or(Value::Null, first_value);
+    let value = |name: &String| {
+        first.column_by_name(name).map_or(Value::Null, |column| value_at(column, 0))
+    };
     Ok(sort.iter().map(value).collect())
-}
-
-fn first_value(column: &ArrayRef) -> Value {
-    if column.is_null(0) {
-        return Value::Null;
-    }
-    if let Some(text) = column.as_string_opt::<i32>() {
-        return Value::String(text.value(0).into());
-    }
-    let long = column.as_primitive_opt::<Int64Type>().map(|longs| longs.value(0));
-    let int = || column.as_primitive_opt::<Int32Type>().map(|ints| i64::from(ints.value(0)));
-    let times = || column.as_primitive_opt::<TimestampMicrosecondType>().map(|t| t.value(0));
-    if let Some(number) = long.or_else(int).or_else(times) {
-        return Value::Long(number);
-    }
-    let decimal = column.as_primitive_opt::<Decimal128Type>().map(|d| Value::Decimal(d.value(0)));
-    let truth = || column.as_boolean_opt().map(|truth| Value::Boolean(truth.value(0)));
-    decimal.or_else(truth).unwrap_or(Value::Null)
-}
-
-/// The snapshot that showed the table at commit `at`; `None` where the table was still empty.
-fn snapshot_at(table: &LoadedTable, at: u64) -> Result<Option<SnapshotRef>, ShowError> {
-    let mut snapshots: Vec<SnapshotRef> = table.metadata.snapshots().cloned().collect();
-    snapshots.sort_by_key(|snapshot| snapshot.sequence_number());
-    let of = |snapshot: &SnapshotRef| commit_of(&snapshot.summary().additional_properties);
-    if let Some(found) = snapshots.iter().rev().find(|s| of(s).is_some_and(|commit| commit <= at)) {
-        return Ok(Some(SnapshotRef::clone(found)));
-    }
-    match snapshots.first() {
-        Some(oldest) if oldest.parent_snapshot_id().is_some() => Err(ShowError::Expired {
-            table: table.full_name(),
-            commit: at,
-            oldest: of(oldest).unwrap_or_default(),
-        }),
-        _ => Ok(None),
-    }
-}
-
-/// The commit that a snapshot's summary names.
-pub(super) fn commit_of<S: std::hash::BuildHasher>(
-    summary: &std::collections::HashMap<String, String, S>,
-) -> Option<u64> {
-    summary.get("tidewater.commit")?.parse().ok()
 }
 
 /// The rows of a batch that meet all conditions.

@@ -122,7 +122,7 @@ pub(super) fn write_csv(out: &mut dyn Write, batch: &RecordBatch) -> anyhow::Res
 }
 
 /// Writes a line of CSV.
-pub(super) fn csv_line(
+pub(in crate::cli) fn csv_line(
     out: &mut dyn Write,
     cells: impl Iterator<Item = Option<String>>,
 ) -> io::Result<()> {

@@ -19,6 +19,8 @@ use crate::job::KafkaSpec;
 const TRY: Duration = Duration::from_secs(2);
 /// The rest between two tries.
 const REST: Duration = Duration::from_millis(200);
+/// A try and the rest after it never count for more: that is time in which this process was stopped.
+const TURN_MAX: Duration = Duration::from_secs(10);
 /// How often people hear that a broker does not answer.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -124,10 +126,10 @@ impl Client {
         patience: Duration,
         question: impl Fn(Duration) -> Result<T, KafkaError>,
     ) -> Result<T, SourceError> {
-        let begun = Instant::now();
+        let mut waited = Duration::ZERO;
         let mut told: Option<Instant> = None;
         loop {
-            let left = patience.saturating_sub(begun.elapsed());
+            let (begun, left) = (Instant::now(), patience.saturating_sub(waited));
             let error = match question(TRY.min(left).max(Duration::from_millis(50))) {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -135,9 +137,10 @@ impl Client {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
             self.refuse(code)?;
             self.rest(REST.min(left))?;
-            let left = patience.saturating_sub(begun.elapsed());
+            waited += begun.elapsed().min(TURN_MAX);
+            let left = patience.saturating_sub(waited);
             if left.is_zero() {
-                return Err(self.gave_up(begun.elapsed(), &describe(code)));
+                return Err(self.gave_up(waited, &describe(code)));
             }
             if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                 told = Some(Instant::now());

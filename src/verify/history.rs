@@ -1,0 +1,280 @@
+//! All that happened: every event and every version of the dimension, as the tables tell it.
+//!
+//! Values are numbered, so that an event is a few numbers however long its texts are. Events of all commits
+//! are held at once; which of them count is asked for commit by commit.
+
+use std::collections::HashMap;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::VerifyError;
+use crate::job::{GroupColumn, Job, MeasureKind, Side};
+use crate::lake::cells::value_at;
+use crate::lake::read::{data_file_batches, live_files};
+use crate::lake::storage::Store;
+use crate::lake::table::LoadedTable;
+use crate::model::Value;
+
+/// Number of a value, in the order of first sight.
+pub(crate) type ValueId = u32;
+
+/// Values by number and back. Number 0 is NULL.
+#[derive(Debug)]
+pub(crate) struct Values {
+    texts: HashMap<Box<str>, ValueId>,
+    others: HashMap<Value, ValueId>,
+    values: Vec<Value>,
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        let others = HashMap::from([(Value::Null, 0)]);
+        Values { texts: HashMap::new(), others, values: vec![Value::Null] }
+    }
+}
+
+impl Values {
+    /// The value of this number.
+    pub(crate) fn get(&self, id: ValueId) -> &Value {
+        &self.values[id as usize]
+    }
+
+    /// The number of a text, if it was ever seen.
+    pub(crate) fn find_text(&self, text: &str) -> Option<ValueId> {
+        self.texts.get(text).copied()
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.values.len()
+    }
+
+    fn text(&mut self, text: &str) -> ValueId {
+        if let Some(id) = self.texts.get(text) {
+            return *id;
+        }
+        let id = self.values.len() as ValueId;
+        self.texts.insert(text.into(), id);
+        self.values.push(Value::String(text.into()));
+        id
+    }
+
+    fn cell(&mut self, column: &ArrayRef, row: usize) -> ValueId {
+        match column.as_string_opt::<i32>() {
+            Some(texts) if texts.is_valid(row) => self.text(texts.value(row)),
+            Some(_) => 0,
+            None => {
+                let values = &mut self.values;
+                *self.others.entry(value_at(column, row)).or_insert_with_key(|value| {
+                    values.push(value.clone());
+                    values.len() as ValueId - 1
+                })
+            }
+        }
+    }
+}
+
+/// Where a record stands: topic, Kafka partition, offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) topic: ValueId,
+    pub(crate) partition: i64,
+    pub(crate) offset: i64,
+}
+
+/// An admitted event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Event {
+    /// A strong hash of its id.
+    pub(crate) id: u128,
+    pub(crate) user: ValueId,
+    pub(crate) time: i64,
+    pub(crate) commit: u64,
+    pub(crate) place: Place,
+}
+
+/// A version of the dimension.
+#[derive(Debug, Clone)]
+pub(crate) struct Version {
+    pub(crate) key: ValueId,
+    /// `None` where it deletes the key.
+    pub(crate) columns: Option<Vec<ValueId>>,
+    pub(crate) commit: u64,
+    pub(crate) place: Place,
+}
+
+/// Everything that the answers follow from.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    pub(crate) values: Values,
+    pub(crate) events: Vec<Event>,
+    /// For every event the columns that answers need, one after the other.
+    cells: Vec<ValueId>,
+    /// Which columns these are, as indexes of the job's event columns.
+    columns: Vec<usize>,
+    pub(crate) versions: Vec<Version>,
+}
+
+impl History {
+    /// Reads the tables of events and of versions.
+    pub(crate) fn read(
+        job: &Job,
+        store: &Store,
+        tables: &[LoadedTable],
+    ) -> Result<History, VerifyError> {
+        let find = |name: &str| tables.iter().find(|table| table.name == name);
+        let mut history = History { columns: needed(job), ..History::default() };
+        if let Some(events) = find("events") {
+            history.read_events(job, store, events)?;
+        }
+        if let Some(dimension) = &job.dimension {
+            let name = format!("{}_changes", dimension.name);
+            if let Some(versions) = find(&name) {
+                let columns = dimension.columns.iter().map(|column| column.name.as_str());
+                let columns: Vec<&str> = columns.collect();
+                history.read_versions(&dimension.key_name, &columns, store, versions)?;
+            }
+        }
+        Ok(history)
+    }
+
+    /// The number of the value that an event has in column `column` of the job, one that answers need.
+    pub(crate) fn cell(&self, event: usize, column: usize) -> ValueId {
+        let place = self.columns.iter().position(|known| *known == column);
+        place.map_or(0, |place| self.cells[event * self.columns.len() + place])
+    }
+
+    fn read_events(
+        &mut self,
+        job: &Job,
+        store: &Store,
+        table: &LoadedTable,
+    ) -> Result<(), VerifyError> {
+        let named = self.columns.iter().map(|column| job.events.columns[*column].name.as_str());
+        let first = ["event_id", "user_id", "event_time", "_topic", "_partition", "_offset"];
+        let names: Vec<&str> = first.into_iter().chain(["_commit"]).chain(named).collect();
+        for file in live_files(store, table)? {
+            for batch in data_file_batches(&file.path, Some(&names))? {
+                let batch = batch?;
+                let columns = columns_of(&batch, &names, &file.path)?;
+                self.take_events(&columns, batch.num_rows());
+            }
+        }
+        Ok(())
+    }
+
+    fn take_events(&mut self, columns: &[ArrayRef], rows: usize) {
+        let [ids, users, times, topics, partitions, offsets, commits, cells @ ..] = columns else {
+            return;
+        };
+        let ids = ids.as_string::<i32>();
+        for row in 0..rows {
+            let place = Place {
+                topic: self.values.cell(topics, row),
+                partition: long(partitions, row),
+                offset: long(offsets, row),
+            };
+            let event = Event {
+                id: xxh3_128(ids.value(row).as_bytes()),
+                user: self.values.cell(users, row),
+                time: long(times, row),
+                commit: long(commits, row).cast_unsigned(),
+                place,
+            };
+            self.events.push(event);
+            for column in cells {
+                let id = self.values.cell(column, row);
+                self.cells.push(id);
+            }
+        }
+    }
+
+    fn read_versions(
+        &mut self,
+        key: &str,
+        columns: &[&str],
+        store: &Store,
+        table: &LoadedTable,
+    ) -> Result<(), VerifyError> {
+        let first = [key, "_deleted", "_topic", "_partition", "_offset", "_commit"];
+        let names: Vec<&str> = first.into_iter().chain(columns.iter().copied()).collect();
+        for file in live_files(store, table)? {
+            for batch in data_file_batches(&file.path, Some(&names))? {
+                let batch = batch?;
+                let found = columns_of(&batch, &names, &file.path)?;
+                for row in 0..batch.num_rows() {
+                    let deleted = value_at(&found[1], row) == Value::Boolean(true);
+                    let place = Place {
+                        topic: self.values.cell(&found[2], row),
+                        partition: long(&found[3], row),
+                        offset: long(&found[4], row),
+                    };
+                    let cells = found[6..].iter().map(|column| self.values.cell(column, row));
+                    let cells: Vec<ValueId> = cells.collect();
+                    self.versions.push(Version {
+                        key: self.values.cell(&found[0], row),
+                        columns: (!deleted).then_some(cells),
+                        commit: long(&found[5], row).cast_unsigned(),
+                        place,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns of the dimension for every user, as they stand at `commit`: by the number of the key.
+    pub(crate) fn dimension(&self, commit: u64) -> Vec<Option<&Version>> {
+        let mut newest: Vec<Option<&Version>> = vec![None; self.values.count()];
+        for version in self.versions.iter().filter(|version| version.commit <= commit) {
+            let held = &mut newest[version.key as usize];
+            let place = |version: &Version| (version.place.partition, version.place.offset);
+            if held.is_none_or(|held| place(held) < place(version)) {
+                *held = Some(version);
+            }
+        }
+        newest
+    }
+}
+
+/// The event columns that groups, sums and steps are made of.
+fn needed(job: &Job) -> Vec<usize> {
+    let of_event = |column: &GroupColumn| match column.side {
+        Side::Event(index) => Some(index),
+        Side::Dimension(_) => None,
+    };
+    let groups = job.aggregates.iter().flat_map(|spec| &spec.group_by).filter_map(of_event);
+    let measures = job.aggregates.iter().flat_map(|spec| &spec.measures);
+    let sums = measures.filter_map(|measure| match measure.kind {
+        MeasureKind::Sum(column) => Some(column),
+        MeasureKind::Count | MeasureKind::Distinct => None,
+    });
+    let steps = job.funnels.iter().map(|spec| spec.column);
+    let mut needed: Vec<usize> = groups.chain(sums).chain(steps).collect();
+    needed.sort_unstable();
+    needed.dedup();
+    needed
+}
+
+/// The named columns of a batch, in the order of the names.
+pub(super) fn columns_of(
+    batch: &RecordBatch,
+    names: &[&str],
+    path: &str,
+) -> Result<Vec<ArrayRef>, VerifyError> {
+    let column = |name: &&str| {
+        let (path, column) = (path.to_owned(), (*name).to_owned());
+        batch.column_by_name(name).cloned().ok_or(VerifyError::NoColumn { path, column })
+    };
+    names.iter().map(column).collect()
+}
+
+/// A long, an int or a timestamp.
+pub(super) fn long(column: &ArrayRef, row: usize) -> i64 {
+    match value_at(column, row) {
+        Value::Long(value) | Value::Timestamp(value) => value,
+        _ => 0,
+    }
+}
