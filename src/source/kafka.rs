@@ -46,6 +46,9 @@ pub use report::OffsetReporter;
 const WAIT: Duration = Duration::from_millis(10);
 /// More than this in one poll is time in which this process was stopped: no sign of brokers that are away.
 const POLL_MAX: Duration = Duration::from_secs(1);
+/// A client that was left without an answer for so long is given up for a new one. librdkafka forgets all
+/// brokers when one that was stopped for a while tells of none, and does not ask again.
+const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// Messages between two looks at the clock.
 const MESSAGES_PER_LOOK: u32 = 4096;
 
@@ -63,6 +66,8 @@ pub struct KafkaSource {
     start: Offsets,
     /// Since when nothing has come although records are missing, on the source's clock.
     waiting: Option<Duration>,
+    /// Since when this client, or the ones before it, got no answer; on the source's clock.
+    unanswered: Option<Duration>,
     refreshed: Instant,
     messages: u32,
     /// When trouble was told last.
@@ -101,6 +106,7 @@ impl KafkaSource {
             gather: Gather::default(),
             headers: Vec::new(),
             waiting: None,
+            unanswered: None,
             refreshed: Instant::now(),
             messages: 0,
             told: None,
@@ -119,6 +125,31 @@ impl KafkaSource {
             return Ok(());
         }
         self.client.assign(&list).map_err(|error| self.failed(&error.to_string()))
+    }
+
+    /// Something was heard of the brokers.
+    fn answered(&mut self) {
+        (self.waiting, self.unanswered) = (None, None);
+    }
+
+    /// Goes on with another client at the same positions if this one got no answer for long.
+    fn renew_if_due(&mut self) -> Result<(), SourceError> {
+        let since = *self.unanswered.get_or_insert(self.polled);
+        if self.polled - since < RENEW_EVERY {
+            return Ok(());
+        }
+        tracing::debug!(topic = %self.client.topic, "no answer for long: reading on with another client");
+        self.unanswered = None;
+        self.client = self.client.anew()?;
+        self.assign()
+    }
+
+    /// As if nothing had been heard for long.
+    #[cfg(test)]
+    pub(super) fn stay_unanswered(&mut self) -> Result<(), SourceError> {
+        self.unanswered = Some(self.polled);
+        self.polled += RENEW_EVERY;
+        self.renew_if_due()
     }
 
     /// The partitions from `from` on that `choose` picks, at their positions.
@@ -186,7 +217,7 @@ impl KafkaSource {
                     let (reached, batch) =
                         absorb(&message, &mut self.places, &mut self.gather, headers);
                     drop(message);
-                    self.waiting = None;
+                    self.answered();
                     if reached {
                         self.finish(partition)?;
                     }

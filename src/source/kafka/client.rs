@@ -29,6 +29,7 @@ pub(super) struct Client {
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) topic: Arc<str>,
     spec: KafkaSpec,
+    config: ClientConfig,
     /// Partitions are assigned: events are for the reader, not for questions.
     reading: bool,
 }
@@ -45,8 +46,16 @@ impl Client {
             consumer: create(spec, config)?,
             topic: spec.topic.as_str().into(),
             spec: spec.clone(),
+            config: config.clone(),
             reading: false,
         })
+    }
+
+    /// Another client in the place of this one, which knows what this one knows of the topic.
+    pub(super) fn anew(&self) -> Result<Client, SourceError> {
+        let client = Client::new(&self.spec, &self.config)?;
+        client.consumer.context().know_id(self.consumer.context().id());
+        Ok(client)
     }
 
     /// Reads the partitions of `list` from the offsets given there, and no others.

@@ -36,6 +36,20 @@ impl Context {
         Some((ids.0.replace(now.clone())?, now))
     }
 
+    /// The id of the topic, as far as it is known.
+    pub(super) fn id(&self) -> Option<String> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// Another client has met the topic with this id.
+    pub(super) fn know_id(&self, id: Option<String>) {
+        let Some(id) = id else { return };
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(heard) = ids.0.replace(id.clone()).filter(|heard| *heard != id) {
+            ids.1 = Some(heard);
+        }
+    }
+
     /// Takes note of an id of the topic.
     fn hear_of_id(&self, message: &str) {
         let Some(id) = new_id(message, &self.spec.topic) else { return };

@@ -75,7 +75,7 @@ impl KafkaSource {
     /// librdkafka reports the end of a partition: everything below has been handed out.
     fn absorb_end(&mut self, partition: i32) -> Result<(), SourceError> {
         self.absorb_positions();
-        self.waiting = None;
+        self.answered();
         let place = self.places[partition as usize];
         if self.options.follow || place.done {
             return Ok(());
@@ -103,7 +103,7 @@ impl KafkaSource {
         {
             return Err(self.client.gave_up(waited, "none, nothing was heard"));
         }
-        Ok(())
+        if !self.options.follow && !waited.is_zero() { self.renew_if_due() } else { Ok(()) }
     }
 
     /// Takes over the positions of librdkafka, which pass records that nobody sees.
@@ -112,7 +112,7 @@ impl KafkaSource {
             let Some(place) = self.places.get_mut(partition as usize) else { continue };
             if reached > place.next && !place.done {
                 place.next = if self.options.follow { reached } else { reached.min(place.end) };
-                self.waiting = None;
+                self.answered();
             }
         }
     }
@@ -212,7 +212,10 @@ impl KafkaSource {
         });
         self.refreshed = Instant::now();
         let (count, low, high) = match found {
-            Ok(found) => found,
+            Ok(found) => {
+                self.unanswered = None;
+                found
+            }
             Err(error) => {
                 self.watch.interrupt();
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
@@ -220,7 +223,7 @@ impl KafkaSource {
                     self.client.refuse(code)?;
                 }
                 self.tell(&describe(code));
-                return Ok(());
+                return self.renew_if_due();
             }
         };
         places::check_count(&self.client.topic, &self.positions(), count, false)?;

@@ -136,3 +136,30 @@ fn a_topic_that_is_made_again_while_it_is_followed_is_a_loss() {
         }
     }
 }
+
+#[test]
+fn another_client_reads_on_where_the_one_without_an_answer_stood() {
+    let Some(brokers) = brokers() else { return };
+    let topic = Topic::new(&brokers, 2);
+    (0..2).for_each(|partition| topic.send(&topic.producer(false), partition, 20_000, "v"));
+    let mut source = topic.open(&options());
+    let mut read = BTreeMap::<i32, Vec<i64>>::new();
+    let mut polls = 0;
+    loop {
+        match source.poll(Duration::from_millis(100)).expect("polls") {
+            Poll::Batch(batch) => {
+                let offsets = values(&batch).map(|(offset, _)| offset);
+                read.entry(batch.partition).or_default().extend(offsets);
+            }
+            Poll::End => break,
+            _ => {}
+        }
+        polls += 1;
+        if polls < 4 {
+            source.stay_unanswered().expect("another client");
+        }
+    }
+    for partition in 0..2 {
+        assert_eq!(read[&partition], (0..20_000).collect::<Vec<_>>(), "partition {partition}");
+    }
+}
