@@ -142,7 +142,9 @@ fn another_client_reads_on_where_the_one_without_an_answer_stood() {
     let Some(brokers) = brokers() else { return };
     let topic = Topic::new(&brokers, 2);
     (0..2).for_each(|partition| topic.send(&topic.producer(false), partition, 20_000, "v"));
-    let mut source = topic.open(&options());
+    // The source's clock is put forward by half a minute, in which it may hear nothing.
+    let patience = Duration::from_secs(60);
+    let mut source = topic.open(&OpenOptions { connect_timeout: patience, ..options() });
     let mut read = BTreeMap::<i32, Vec<i64>>::new();
     let mut polls = 0;
     loop {
