@@ -46,10 +46,8 @@ type BeforeAfter = (Option<Vec<Value>>, Option<Vec<Value>>);
 /// Shows what `args` asks for.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let lake = Lake::open(&args.job)?;
-    if let Some(commit) = [args.from, args.to].into_iter().find(|commit| *commit > lake.commit.0) {
-        let job = lake.job.name.clone();
-        return Err(ShowError::Ahead { job, commit, newest: lake.commit }.into());
-    }
+    lake.check_commit(args.from)?;
+    lake.check_commit(args.to)?;
     let names: Vec<String> =
         Answer::all(&lake.job).map(|answer| answer.name().to_owned()).collect();
     if let Some(name) = args.table.as_ref().filter(|name| !names.contains(name)) {

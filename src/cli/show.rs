@@ -157,6 +157,14 @@ impl Lake {
         Ok(Lake { job, stored, commit, tables })
     }
 
+    /// Refuses a commit that lies ahead.
+    pub(super) fn check_commit(&self, commit: u64) -> Result<(), ShowError> {
+        if commit <= self.commit.0 {
+            return Ok(());
+        }
+        Err(ShowError::Ahead { job: self.job.name.clone(), commit, newest: self.commit })
+    }
+
     /// The table of this name; the namespace may stand before it.
     pub(super) fn table(&self, name: &str) -> Result<&LoadedTable, ShowError> {
         let is_named = |table: &&LoadedTable| table.name == name || table.full_name() == name;
@@ -182,10 +190,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn show_rows(lake: &Lake, name: &str, args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let table = lake.table(name)?;
-    if let Some(commit) = args.commit.filter(|commit| *commit > lake.commit.0) {
-        let job = lake.job.name.clone();
-        return Err(ShowError::Ahead { job, commit, newest: lake.commit }.into());
-    }
+    args.commit.map_or(Ok(()), |commit| lake.check_commit(commit))?;
     let rows = TableRows::open(table, args.commit)?;
     if let Some(wrong) = args.conditions.iter().find(|c| !rows.columns.contains(&c.column)) {
         return Err(ShowError::Unknown {

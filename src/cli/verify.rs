@@ -8,7 +8,7 @@ use anyhow::Context;
 use indicatif::HumanCount;
 
 use super::run::Output;
-use super::show::{Lake, ShowError};
+use super::show::Lake;
 use crate::verify::{Verified, VerifyError, kept_commits, verify};
 
 /// Faults of a commit that are shown to people.
@@ -44,16 +44,11 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let started = Instant::now();
     let lake = Lake::open(&args.job)?;
-    let newest = lake.commit.0;
     let commits = match args.commit {
-        Some(commit) if commit > newest => {
-            let job = lake.job.name.clone();
-            return Err(ShowError::Ahead { job, commit, newest: lake.commit }.into());
-        }
-        Some(commit) => vec![commit],
         None if args.all => kept_commits(&lake.tables),
-        None => vec![newest],
+        commit => vec![commit.unwrap_or(lake.commit.0)],
     };
+    commits.iter().try_for_each(|commit| lake.check_commit(*commit))?;
     let mut faults = 0;
     let mut written = Ok(());
     verify(&lake.job, &lake.tables, &commits, &mut |verified| {
@@ -62,25 +57,24 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             Output::Json => serde_json::to_string(&verified).unwrap_or_default() + "\n",
             Output::Text => described(&verified),
         };
-        let mut out = std::io::stdout().lock();
-        let now = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         if written.is_ok() {
-            written = now;
+            written = print(&text);
         }
     })?;
-    written.context("cannot write the results")?;
+    written?;
     if faults > 0 {
         return Err(VerifyError::Wrong { job: lake.job.name, faults }.into());
     }
     if args.output == Output::Text {
         let seconds = started.elapsed().as_secs_f64();
-        println(&format!("{} commits verified in {seconds:.1} s", commits.len()))?;
+        print(&format!("{} commits verified in {seconds:.1} s\n", commits.len()))?;
     }
     Ok(())
 }
 
-fn println(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}").context("cannot write the results")
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write the results")
 }
 
 /// What was found at a commit, for people.

@@ -324,16 +324,17 @@ impl Committer {
             to_commit: self.commit.next().0,
             body: stored.encode(),
         };
-        for failed in 1..SWAPS_MAX {
+        let mut failed = 0;
+        loop {
             match self.catalog.commit(&swaps, &job) {
-                Err(CommitError::NotSent(error)) if error.is_locked() => {
+                Err(CommitError::NotSent(error)) if error.is_locked() && failed + 1 < SWAPS_MAX => {
+                    failed += 1;
                     let (job, commit) = (&self.job.name, job.to_commit);
                     tracing::warn!(job, commit, failed, %error, "can't commit, trying again");
                 }
                 done => return done,
             }
         }
-        self.catalog.commit(&swaps, &job)
     }
 
     /// The commit stands; what can't be deleted now stays behind as an orphan.

@@ -2,13 +2,10 @@
 
 use std::collections::HashMap;
 
-use arrow_array::ArrayRef;
-
 use super::answers::Rows;
-use super::history::{columns_of, long};
+use super::scan::{long, scan};
 use super::{Fault, VerifyError};
 use crate::lake::cells::value_at;
-use crate::lake::read::{data_file_batches, live_files};
 use crate::lake::storage::Store;
 use crate::lake::table::LoadedTable;
 use crate::model::{ColumnType, Value};
@@ -49,19 +46,13 @@ impl Shape {
         give: &mut dyn FnMut(Vec<Value>, Vec<i64>),
     ) -> Result<(), VerifyError> {
         let names: Vec<&str> = self.names().into_iter().chain(more.iter().copied()).collect();
-        for file in live_files(store, table)? {
-            for batch in data_file_batches(&file.path, Some(&names))? {
-                let batch = batch?;
-                let columns = columns_of(&batch, &names, &file.path)?;
-                let (cells, more) = columns.split_at(names.len() - more.len());
-                for row in 0..batch.num_rows() {
-                    let value = |column: &ArrayRef| value_at(column, row);
-                    let numbers = more.iter().map(|column| long(column, row)).collect();
-                    give(cells.iter().map(value).collect(), numbers);
-                }
+        scan(store, table, &names, &mut |columns, rows| {
+            let (cells, more) = columns.split_at(names.len() - more.len());
+            for row in 0..rows {
+                let values = cells.iter().map(|column| value_at(column, row)).collect();
+                give(values, more.iter().map(|column| long(column, row)).collect());
             }
-        }
-        Ok(())
+        })
     }
 
     /// The rows of a current table, and faults where a key stands twice.

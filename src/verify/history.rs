@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::VerifyError;
+use super::scan::{long, scan};
 use crate::job::{GroupColumn, Job, MeasureKind, Side};
 use crate::lake::cells::value_at;
-use crate::lake::read::{data_file_batches, live_files};
 use crate::lake::storage::Store;
 use crate::lake::table::LoadedTable;
 use crate::model::Value;
@@ -153,38 +153,24 @@ impl History {
         table: &LoadedTable,
     ) -> Result<(), VerifyError> {
         let named = self.columns.iter().map(|column| job.events.columns[*column].name.as_str());
-        let first = ["event_id", "user_id", "event_time", "_topic", "_partition", "_offset"];
-        let names: Vec<&str> = first.into_iter().chain(["_commit"]).chain(named).collect();
-        for file in live_files(store, table)? {
-            for batch in data_file_batches(&file.path, Some(&names))? {
-                let batch = batch?;
-                let columns = columns_of(&batch, &names, &file.path)?;
-                self.take_events(&columns, batch.num_rows());
-            }
-        }
-        Ok(())
+        let first =
+            ["event_id", "user_id", "event_time", "_topic", "_partition", "_offset", "_commit"];
+        let names: Vec<&str> = first.into_iter().chain(named).collect();
+        scan(store, table, &names, &mut |columns, rows| self.take_events(columns, rows))
     }
 
     fn take_events(&mut self, columns: &[ArrayRef], rows: usize) {
-        let [ids, users, times, topics, partitions, offsets, commits, cells @ ..] = columns else {
-            return;
-        };
-        let ids = ids.as_string::<i32>();
+        let ids = columns[0].as_string::<i32>();
         for row in 0..rows {
-            let place = Place {
-                topic: self.values.cell(topics, row),
-                partition: long(partitions, row),
-                offset: long(offsets, row),
-            };
             let event = Event {
                 id: xxh3_128(ids.value(row).as_bytes()),
-                user: self.values.cell(users, row),
-                time: long(times, row),
-                commit: long(commits, row).cast_unsigned(),
-                place,
+                user: self.values.cell(&columns[1], row),
+                time: long(&columns[2], row),
+                commit: long(&columns[6], row).cast_unsigned(),
+                place: self.place(&columns[3..6], row),
             };
             self.events.push(event);
-            for column in cells {
+            for column in &columns[7..] {
                 let id = self.values.cell(column, row);
                 self.cells.push(id);
             }
@@ -200,29 +186,29 @@ impl History {
     ) -> Result<(), VerifyError> {
         let first = [key, "_deleted", "_topic", "_partition", "_offset", "_commit"];
         let names: Vec<&str> = first.into_iter().chain(columns.iter().copied()).collect();
-        for file in live_files(store, table)? {
-            for batch in data_file_batches(&file.path, Some(&names))? {
-                let batch = batch?;
-                let found = columns_of(&batch, &names, &file.path)?;
-                for row in 0..batch.num_rows() {
-                    let deleted = value_at(&found[1], row) == Value::Boolean(true);
-                    let place = Place {
-                        topic: self.values.cell(&found[2], row),
-                        partition: long(&found[3], row),
-                        offset: long(&found[4], row),
-                    };
-                    let cells = found[6..].iter().map(|column| self.values.cell(column, row));
-                    let cells: Vec<ValueId> = cells.collect();
-                    self.versions.push(Version {
-                        key: self.values.cell(&found[0], row),
-                        columns: (!deleted).then_some(cells),
-                        commit: long(&found[5], row).cast_unsigned(),
-                        place,
-                    });
-                }
+        scan(store, table, &names, &mut |found, rows| {
+            for row in 0..rows {
+                let deleted = value_at(&found[1], row) == Value::Boolean(true);
+                let place = self.place(&found[2..5], row);
+                let cells = found[6..].iter().map(|column| self.values.cell(column, row));
+                let cells: Vec<ValueId> = cells.collect();
+                self.versions.push(Version {
+                    key: self.values.cell(&found[0], row),
+                    columns: (!deleted).then_some(cells),
+                    commit: long(&found[5], row).cast_unsigned(),
+                    place,
+                });
             }
+        })
+    }
+
+    /// Where a record stands, from the columns of topic, partition and offset.
+    fn place(&mut self, columns: &[ArrayRef], row: usize) -> Place {
+        Place {
+            topic: self.values.cell(&columns[0], row),
+            partition: long(&columns[1], row),
+            offset: long(&columns[2], row),
         }
-        Ok(())
     }
 
     /// The columns of the dimension for every user, as they stand at `commit`: by the number of the key.
@@ -256,25 +242,4 @@ fn needed(job: &Job) -> Vec<usize> {
     needed.sort_unstable();
     needed.dedup();
     needed
-}
-
-/// The named columns of a batch, in the order of the names.
-pub(super) fn columns_of(
-    batch: &RecordBatch,
-    names: &[&str],
-    path: &str,
-) -> Result<Vec<ArrayRef>, VerifyError> {
-    let column = |name: &&str| {
-        let (path, column) = (path.to_owned(), (*name).to_owned());
-        batch.column_by_name(name).cloned().ok_or(VerifyError::NoColumn { path, column })
-    };
-    names.iter().map(column).collect()
-}
-
-/// A long, an int or a timestamp.
-pub(super) fn long(column: &ArrayRef, row: usize) -> i64 {
-    match value_at(column, row) {
-        Value::Long(value) | Value::Timestamp(value) => value,
-        _ => 0,
-    }
 }

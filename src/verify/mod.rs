@@ -11,6 +11,7 @@
 pub(crate) mod answers;
 pub(crate) mod compare;
 pub(crate) mod history;
+mod scan;
 mod structure;
 
 use std::collections::BTreeMap;
@@ -45,14 +46,6 @@ pub enum VerifyError {
     /// A table no longer keeps the commit.
     #[error(transparent)]
     AtCommit(#[from] AtCommitError),
-    /// A data file of another shape.
-    #[error("{path} has no column {column}; it was written by another version of the job")]
-    NoColumn {
-        /// The file.
-        path: String,
-        /// The column.
-        column: String,
-    },
     /// A sum leaves 128 bits.
     #[error("the sum of column {column} can't be computed: it has more than 38 digits")]
     Sum {
