@@ -18,7 +18,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::frontier::{CommitHold, Next, Stash, next_complete, open_epoch};
-use crate::ids::IdSet;
+use crate::ids::{self, IdSet};
 use crate::model::hash::owner;
 use crate::model::{Commit, Epoch, Fact, Parcel, Parcels};
 use crate::offload::Mailbox;
@@ -157,13 +157,14 @@ impl State {
     fn write(&mut self, open: Option<Epoch>) {
         let Some((commit, capability)) = self.commits.take_complete(open) else { return };
         let counts = self.counts.remove(&commit).unwrap_or_default();
-        self.context.tell_reads(commit, "ids", self.ids.stats());
+        let collection = ids::layout().collection;
+        let read = Finished::Read { collection, read: self.ids.take_stats() };
         let fresh = self.ids.take_fresh();
         let context = Arc::clone(&self.context);
         self.writing.insert(commit, capability);
         self.context.lane.submit(&self.mailbox, move || {
             let mut parts = fresh.write(&context, commit);
-            parts.push(Finished::Counts(counts));
+            parts.extend([Finished::Counts(counts), read]);
             (commit, parts)
         });
         if self.ids.over_budget() {

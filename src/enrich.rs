@@ -355,12 +355,15 @@ impl State {
                 "keys of the dimension stand in several partitions; the greatest (partition, offset) holds"
             );
         }
-        self.context.tell_reads(commit, "users", self.hydration.stats());
+        let reads = self.hydration.take_stats();
+        let mut parts: Vec<Finished> =
+            reads.map(|(collection, read)| Finished::Read { collection, read }).collect();
         let fresh = self.tables.take_fresh(&self.context.job);
         let context = Arc::clone(&self.context);
         self.context.lane.submit(&self.mailbox, move || {
             let slabs = fresh.into_iter().filter_map(|rows| context.write_slab(rows, commit, 0));
-            (commit, slabs.map(Finished::Slab).collect())
+            parts.extend(slabs.map(Finished::Slab));
+            (commit, parts)
         });
         if self.tables.bytes() > self.context.users_bytes_max {
             self.evicting = Some(commit);

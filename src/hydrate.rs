@@ -60,10 +60,11 @@ impl Hydration {
         }
     }
 
-    /// What reading has cost since the slabs were opened.
-    pub fn stats(&self) -> ReadStats {
+    /// What reading has cost since the last call, by collection.
+    pub fn take_stats(&self) -> impl Iterator<Item = (String, ReadStats)> {
         let readers = self.aggregates.iter().chain(&self.funnels);
-        readers.fold(self.dimension.stats(), |sum, reader| sum + reader.stats())
+        let readers = readers.chain([&self.dimension]);
+        readers.map(|reader| (reader.layout().collection.clone(), reader.take_stats()))
     }
 
     /// Brings in what `facts` and `changes` of one epoch need.

@@ -203,9 +203,9 @@ impl IdSet {
         self.find(copy).is_some_and(|id| id.content != copy.content)
     }
 
-    /// What reading slabs has cost since they were opened.
-    pub fn stats(&self) -> ReadStats {
-        self.older.stats()
+    /// What reading slabs has cost since the last call.
+    pub fn take_stats(&self) -> ReadStats {
+        self.older.take_stats()
     }
 
     /// The new ids since the last call.

@@ -12,7 +12,7 @@ use crate::lake::storage::Store;
 use crate::model::{Commit, Incarnation, Interner, Symbol};
 use crate::offload::Lane;
 use crate::sink::{CommitParts, Leaf, Stored, TableIndex, TableSet};
-use crate::state::{self, Layout, ReadStats, Reader, SlabMeta, SlabRows, WriteOptions};
+use crate::state::{self, Layout, Reader, SlabMeta, SlabRows, WriteOptions};
 
 /// What the stages of a worker share.
 #[derive(Debug)]
@@ -88,12 +88,6 @@ impl WorkerContext {
         let origin =
             state::Origin::of_commit(self.incarnation.0, self.worker, commit.0, generation);
         self.check(rows.write(&self.state_dir, &origin, &WriteOptions::default())).flatten()
-    }
-
-    /// Says on the debug log what a commit's look-ups in slabs have cost so far.
-    pub fn tell_reads(&self, commit: Commit, of: &str, read: ReadStats) {
-        let (blocks, bytes, filters) = (read.blocks, read.block_bytes, read.filters);
-        tracing::debug!(%commit, worker = self.worker, of, blocks, bytes, filters, "state read");
     }
 
     /// A new data file of `table`.

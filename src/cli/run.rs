@@ -60,6 +60,9 @@ pub struct Args {
     /// Memory for users and their rows; beyond it they are read from disk again
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub user_memory: usize,
+    /// Write what each commit cost to FILE, one JSON object a line: input, state, tables, seconds
+    #[arg(long, value_name = "FILE")]
+    pub work: Option<PathBuf>,
     /// Answer GET /live and GET /ready on this address: 200, or 503 and why
     #[arg(long, value_name = "ADDR", value_parser = health_address)]
     pub health: Option<SocketAddr>,
@@ -123,6 +126,7 @@ fn options(args: &Args) -> anyhow::Result<RunOptions> {
         commit_records: args.commit_records,
         dedup_bytes_max: args.dedup_memory << 20,
         users_bytes_max: args.user_memory << 20,
+        work: args.work.clone(),
         ..defaults
     })
 }

@@ -25,6 +25,7 @@ mod sweep;
 mod threads;
 mod workers;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -69,6 +70,8 @@ pub struct RunOptions {
     pub dedup_bytes_max: usize,
     /// Users, rows and paths in memory may take this many bytes, over all workers.
     pub users_bytes_max: usize,
+    /// A file for the work of each commit, one JSON object a line.
+    pub work: Option<PathBuf>,
 }
 
 /// Records of an epoch, unless asked for otherwise. A few epochs are in memory at once, with all that is made
@@ -91,6 +94,7 @@ impl Default for RunOptions {
             commit_records: COMMIT_RECORDS,
             dedup_bytes_max: 2 << 30,
             users_bytes_max: 2 << 30,
+            work: None,
         }
     }
 }

@@ -8,9 +8,8 @@ use serde::Serialize;
 use super::threads::Finished;
 use crate::job::Job;
 use crate::model::Commit;
-use crate::sink::Counts;
+use crate::sink::{StateWork, TableWork};
 use crate::source::cut::Cut;
-use crate::source::feed::Role;
 
 /// What a run did.
 #[derive(Debug, Clone, Serialize)]
@@ -47,6 +46,10 @@ pub struct Report {
     pub cut: Cut,
     /// The tables, by full name.
     pub tables: BTreeMap<String, TableReport>,
+    /// What was read and written of state, by collection.
+    pub state_work: BTreeMap<String, StateWork>,
+    /// What was written to tables, by name.
+    pub table_work: BTreeMap<String, TableWork>,
 }
 
 /// A table at the end of a run.
@@ -60,15 +63,7 @@ pub struct TableReport {
 
 impl Report {
     pub(super) fn new(job: &Job, start: Commit, finished: Finished, elapsed: Duration) -> Self {
-        let Finished { committer, counts, changes } = finished;
-        let mut events = Counts::default();
-        let mut dimension = Counts::default();
-        for ((role, _), counts) in &counts {
-            match role {
-                Role::Events => events.add(counts),
-                Role::Dimension => dimension.add(counts),
-            }
-        }
+        let Finished { committer, work } = finished;
         let tables = committer.loaded.iter().map(|table| {
             let snapshot_id = table.metadata.current_snapshot_id();
             (table.full_name(), TableReport { snapshot_id, rows: table.row_count() })
@@ -78,19 +73,21 @@ impl Report {
             job: job.name.clone(),
             incarnation: committer.incarnation.0,
             commit: committer.commit.0,
-            records: events.records,
-            events: events.events,
-            duplicates: events.duplicates,
-            conflicts: events.conflicts,
-            dead_letters: events.dead_letters + dimension.dead_letters,
-            dimension_records: dimension.records,
-            changes,
+            records: work.records,
+            events: work.events,
+            duplicates: work.duplicates,
+            conflicts: work.conflicts,
+            dead_letters: work.dead_letters,
+            dimension_records: work.dimension_records,
+            changes: work.changes,
             commits: committer.commit.0 - start.0,
             seconds,
-            events_per_second: events.records as f64 / seconds.max(1e-9),
+            events_per_second: work.records as f64 / seconds.max(1e-9),
             peak_rss_bytes: peak_rss_bytes(),
             cut: committer.stored.cut.clone(),
             tables: tables.collect(),
+            state_work: work.state,
+            table_work: work.tables,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A run from its start to its last commit, as process 0 and as the others see it.
 
-use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,9 +21,8 @@ use crate::clock::SystemClock;
 use crate::cluster::{Channels, Cluster, Controls, Link};
 use crate::hydrate::all_layouts;
 use crate::job::{FactLayout, Job};
-use crate::sink::{CommitParts, Committer, Counts, Cuts, Merger};
+use crate::sink::{CommitParts, Committer, Cuts, Merger, Work};
 use crate::source::cut::Cut;
-use crate::source::feed::Role;
 use crate::source::{OffsetReporter, SourceError};
 use crate::worker::Failure;
 
@@ -38,8 +39,8 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Finished {
     pub committer: Committer,
-    pub counts: BTreeMap<(Role, i32), Counts>,
-    pub changes: u64,
+    /// Of all its commits.
+    pub work: Work,
 }
 
 /// Runs the only process, or process 0, until the last commit stands.
@@ -80,7 +81,9 @@ pub(super) fn lead(
     let committer = committer(job, opened)?;
     let reports = GroupReports::new(job)?;
     // The committer has the thread of the caller.
-    let finished = commit_all(committer, &reports, &parts_queue, &cuts_queue, &failure, progress);
+    let log = options.work.as_deref().map(WorkLog::create).transpose()?;
+    let queues = (&parts_queue, &cuts_queue);
+    let finished = commit_all(committer, &reports, log, queues, &failure, progress);
     drop((parts_queue, cuts_queue));
     running.end(&failure)?;
     conductor.join().map_err(|_| anyhow!("the conductor panicked"))?;
@@ -228,42 +231,62 @@ impl GroupReports {
     }
 }
 
+/// The file that a run writes the work of its commits to, one JSON object a line.
+struct WorkLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl WorkLog {
+    fn create(path: &Path) -> anyhow::Result<Self> {
+        let file = File::create(path).with_context(|| cannot_write(path))?;
+        Ok(WorkLog { path: path.to_owned(), file })
+    }
+
+    fn write(&mut self, work: &Work) -> anyhow::Result<()> {
+        let line = serde_json::to_string(work)? + "\n";
+        self.file.write_all(line.as_bytes()).with_context(|| cannot_write(&self.path))
+    }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write the work of commits to {}", path.display())
+}
+
 /// Makes the commits of the run, in order.
 fn commit_all(
     mut committer: Committer,
     reports: &GroupReports,
-    parts: &Receiver<CommitParts>,
-    cuts: &Receiver<Cuts>,
+    mut log: Option<WorkLog>,
+    (parts, cuts): (&Receiver<CommitParts>, &Receiver<Cuts>),
     failure: &Failure,
     progress: &Progress,
 ) -> Finished {
-    let mut counts: BTreeMap<(Role, i32), Counts> = BTreeMap::new();
-    let mut changes = 0;
+    let (mut work, mut before) = (Work::default(), Instant::now());
     for parts in parts {
         let Ok(cut) = cuts.recv() else { break };
         if failure.happened() {
             break;
         }
-        match committer.commit(parts, cut) {
-            Ok(committed) => {
-                for (key, of_commit) in &committed.counts {
-                    counts.entry(*key).or_default().add(of_commit);
-                }
-                changes += committed.changes;
-                reports.report(&committer.stored.cut);
-                progress.update(|state| {
-                    state.commit = committed.commit;
-                    state.commits += 1;
-                    let more = state.closed > committed.commit;
-                    state.closed_since = more.then(Instant::now);
-                });
-            }
-            Err(error) => {
-                failure.fail(error.into());
-                progress.update(|state| state.ended = true);
-                break;
-            }
+        let committed = committer.commit(parts, cut).map_err(anyhow::Error::from);
+        let noted = committed.and_then(|mut of_commit| {
+            of_commit.seconds =
+                std::mem::replace(&mut before, Instant::now()).elapsed().as_secs_f64();
+            work.add(&of_commit);
+            log.as_mut().map_or(Ok(()), |log| log.write(&of_commit))
+        });
+        if let Err(error) = noted {
+            failure.fail(error);
+            progress.update(|state| state.ended = true);
+            break;
         }
+        reports.report(&committer.stored.cut);
+        let commit = committer.commit;
+        progress.update(|state| {
+            state.commit = commit;
+            state.commits += 1;
+            state.closed_since = (state.closed > commit).then(Instant::now);
+        });
     }
-    Finished { committer, counts, changes }
+    Finished { committer, work }
 }

@@ -24,6 +24,7 @@ use super::sorted::Sorted;
 use super::steps::{STEPS, Step};
 use super::stored::Stored;
 use super::tables::TableSet;
+use super::work::Work;
 use crate::clock::Clock;
 use crate::job::Job;
 use crate::lake::catalog::{Catalog, CommitError, JobSwap};
@@ -88,17 +89,6 @@ pub struct Cuts {
     pub marks: BTreeMap<String, Marks>,
 }
 
-/// What a commit did.
-#[derive(Debug, Clone, Default)]
-pub struct Committed {
-    /// The commit.
-    pub commit: Commit,
-    /// Counts by topic and Kafka partition.
-    pub counts: BTreeMap<(Role, i32), Counts>,
-    /// Rows that entered or left current tables.
-    pub changes: u64,
-}
-
 /// Makes commits of one run.
 #[derive(Debug)]
 pub struct Committer {
@@ -135,28 +125,29 @@ struct Attempt {
     staged: Vec<(TableIndex, Staged)>,
     /// The job at this commit.
     stored: Stored,
+    work: Work,
 }
 
 impl Committer {
-    /// Makes the next commit from its parts and its cut.
-    pub fn commit(&mut self, parts: CommitParts, cuts: Cuts) -> Result<Committed, CommitterError> {
+    /// Makes the next commit from its parts and its cut; gives what it cost, but for its time.
+    pub fn commit(&mut self, parts: CommitParts, cuts: Cuts) -> Result<Work, CommitterError> {
         let expected = self.commit.next();
         if parts.commit != expected || cuts.commit != expected {
             let got = if parts.commit == expected { cuts.commit } else { parts.commit };
             return Err(CommitterError::Order { got, expected });
         }
         let sorted = Sorted::new(parts.parts);
+        let work = Work::of_commit(expected, &sorted, &self.tables);
         let stored = Stored::default();
-        let mut attempt = Attempt { sorted, cuts, staged: Vec::new(), stored };
+        let mut attempt = Attempt { sorted, cuts, staged: Vec::new(), stored, work };
         for step in STEPS {
             self.take(step, &mut attempt)?;
         }
-        let Sorted { counts, changes, .. } = attempt.sorted;
-        Ok(Committed { commit: expected, counts, changes })
+        Ok(attempt.work)
     }
 
     fn take(&mut self, step: Step, attempt: &mut Attempt) -> Result<(), CommitterError> {
-        let Attempt { sorted, cuts, staged, stored } = attempt;
+        let Attempt { sorted, cuts, staged, stored, work } = attempt;
         match step {
             Step::Cuts => {
                 fail_point!("commit.cuts");
@@ -166,7 +157,7 @@ impl Committer {
             Step::Stage => {
                 fail_point!("commit.stage");
                 *staged = self.stage(sorted, cuts)?;
-                *stored = self.next_stored(sorted, cuts, staged)?;
+                *stored = self.next_stored(sorted, cuts, staged, work)?;
             }
             Step::SyncLake => self.store.sync_directories()?,
             Step::SyncState => state::sync_dir(&self.job.lake.state)?,
@@ -278,6 +269,7 @@ impl Committer {
         sorted: &Sorted,
         cuts: &Cuts,
         staged: &[(TableIndex, Staged)],
+        work: &mut Work,
     ) -> Result<Stored, CommitterError> {
         let mut stored = self.stored.clone();
         stored.cut = cuts.end.clone();
@@ -297,6 +289,7 @@ impl Committer {
             // Not if their generation was forgotten while they were merged: then the result is an orphan.
             let live = stored.slabs.collection(&slab.collection);
             if merged.iter().all(|old| live.contains(old)) {
+                work.merged(&slab);
                 stored.slabs.replace(&merged, slab)?;
             }
         }

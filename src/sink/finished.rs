@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::lake::data_file::WrittenFile;
 use crate::model::Value;
 use crate::source::feed::Role;
-use crate::state::SlabMeta;
+use crate::state::{ReadStats, SlabMeta};
 
 /// Index of a table in [`TableSet`](super::TableSet).
 pub type TableIndex = usize;
@@ -39,6 +39,13 @@ pub enum Finished {
     Slab(SlabMeta),
     /// What was counted, by Kafka partition.
     Counts(BTreeMap<(Role, i32), Counts>),
+    /// What look-ups in a collection of state have cost.
+    Read {
+        /// The collection.
+        collection: String,
+        /// The cost.
+        read: ReadStats,
+    },
     /// How many ids each generation of the dedup state holds that this commit added.
     Generations(BTreeMap<u64, u64>),
 }

@@ -25,6 +25,7 @@ mod sorted;
 mod steps;
 mod stored;
 mod tables;
+mod work;
 
 pub use append::append;
 pub use committer::{Committer, CommitterError, Cuts};
@@ -36,3 +37,4 @@ pub use gather::{CommitParts, gather};
 pub use merger::Merger;
 pub use stored::{Stored, StoredError};
 pub use tables::TableSet;
+pub use work::{StateWork, TableWork, Work};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::finished::{Counts, Finished, Leaf, TableIndex};
 use crate::lake::data_file::WrittenFile;
 use crate::source::feed::Role;
-use crate::state::SlabMeta;
+use crate::state::{ReadStats, SlabMeta};
 
 /// The parts of a commit, sorted out.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub(super) struct Sorted {
     pub removed: BTreeMap<TableIndex, Vec<String>>,
     pub leaves: BTreeMap<TableIndex, Vec<Leaf>>,
     pub slabs: Vec<SlabMeta>,
+    /// By collection of state.
+    pub reads: BTreeMap<String, ReadStats>,
     pub counts: BTreeMap<(Role, i32), Counts>,
     pub generations: BTreeMap<u64, u64>,
     pub changes: u64,
@@ -33,6 +35,10 @@ impl Sorted {
                     sorted.changes += changes;
                 }
                 Finished::Slab(slab) => sorted.slabs.push(slab),
+                Finished::Read { collection, read } => {
+                    let sum = sorted.reads.entry(collection).or_default();
+                    *sum = *sum + read;
+                }
                 Finished::Counts(counts) => {
                     for (key, counts) in counts {
                         sorted.counts.entry(key).or_default().add(&counts);

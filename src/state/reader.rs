@@ -12,6 +12,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use super::blocks::BlockReader;
 use super::codec::Rows;
 use super::cursor::{Cursor, Merged};
@@ -25,7 +27,7 @@ use super::slab::Slab;
 const BATCH_KEYS: usize = 1 << 16;
 
 /// What reading has cost so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadStats {
     /// Keys looked up in the index of a slab, once per slab.
     pub probes: u64,
@@ -109,9 +111,9 @@ impl Reader {
         self.slabs.is_empty()
     }
 
-    /// What reading has cost since the reader was opened.
-    pub fn stats(&self) -> ReadStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    /// What reading has cost since the last call, or since the reader was opened.
+    pub fn take_stats(&self) -> ReadStats {
+        let read = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
         ReadStats {
             probes: read(&self.counters.probes),
             blocks: read(&self.counters.blocks),

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::fixture::{Fixture, output_of};
 use super::small;
 
@@ -31,18 +33,18 @@ fn event(number: usize, user: usize) -> String {
     )
 }
 
-/// Runs the job and adds up the blocks that the workers say they read.
+/// Runs the job and adds up the blocks that it read for its commits.
 fn blocks_read(fixture: &Fixture, workers: &str) -> u64 {
-    let mut command = fixture.command(&["--workers", workers]);
-    command.env("TIDEWATER_LOG", "tidewater=debug");
-    let output = output_of(command);
+    let work = fixture.path("work.jsonl");
+    let output =
+        output_of(fixture.command(&["--workers", workers, "--work", work.to_str().unwrap()]));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
-    let told: Vec<&str> = stderr.lines().filter(|line| line.contains("state read")).collect();
-    assert!(!told.is_empty(), "{stderr}");
-    let blocks = told.iter().filter_map(|line| {
-        let (_, rest) = line.split_once("blocks=")?;
-        rest.split_whitespace().next()?.parse::<u64>().ok()
+    let commits = std::fs::read_to_string(work).unwrap();
+    let commits = commits.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let blocks = commits.map(|commit| {
+        let collections = commit["state"].as_object().unwrap().values();
+        collections.map(|read| read["blocks_read"].as_u64().unwrap()).sum::<u64>()
     });
     blocks.sum()
 }

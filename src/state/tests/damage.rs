@@ -17,7 +17,7 @@ fn read_all(dir: &Path, layout: &Layout, meta: &SlabMeta, rows: &Oracle) -> Resu
         }
     }
     assert_eq!(&found, rows, "a wrong answer");
-    assert!(layout.filter == 0 || reader.stats().filters > 0);
+    assert!(layout.filter == 0 || reader.take_stats().filters > 0);
     Ok(())
 }
 
