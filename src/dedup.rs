@@ -18,7 +18,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::frontier::{CommitHold, Next, Stash, next_complete, open_epoch};
-use crate::ids::{self, IdSet};
+use crate::ids::IdSet;
 use crate::model::hash::owner;
 use crate::model::{Commit, Epoch, Fact, Parcel, Parcels};
 use crate::offload::Mailbox;
@@ -157,8 +157,7 @@ impl State {
     fn write(&mut self, open: Option<Epoch>) {
         let Some((commit, capability)) = self.commits.take_complete(open) else { return };
         let counts = self.counts.remove(&commit).unwrap_or_default();
-        let collection = ids::layout().collection;
-        let read = Finished::Read { collection, read: self.ids.take_stats() };
+        let read = self.ids.take_read();
         let fresh = self.ids.take_fresh();
         let context = Arc::clone(&self.context);
         self.writing.insert(commit, capability);

@@ -355,9 +355,7 @@ impl State {
                 "keys of the dimension stand in several partitions; the greatest (partition, offset) holds"
             );
         }
-        let reads = self.hydration.take_stats();
-        let mut parts: Vec<Finished> =
-            reads.map(|(collection, read)| Finished::Read { collection, read }).collect();
+        let mut parts: Vec<Finished> = self.hydration.take_reads().collect();
         let fresh = self.tables.take_fresh(&self.context.job);
         let context = Arc::clone(&self.context);
         self.context.lane.submit(&self.mailbox, move || {

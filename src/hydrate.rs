@@ -11,7 +11,8 @@ use crate::enrich::Tables;
 use crate::ids;
 use crate::job::{FactLayout, Job};
 use crate::model::{DimensionChange, Fact};
-use crate::state::{Layout, ReadStats, Reader, SlabMeta, StateError};
+use crate::sink::Finished;
+use crate::state::{Layout, Reader, SlabMeta, StateError};
 use crate::users::{self, UserIndex};
 use crate::worker::WorkerContext;
 
@@ -60,11 +61,10 @@ impl Hydration {
         }
     }
 
-    /// What reading has cost since the last call, by collection.
-    pub fn take_stats(&self) -> impl Iterator<Item = (String, ReadStats)> {
+    /// What reading slabs has cost since the last call, by collection.
+    pub fn take_reads(&self) -> impl Iterator<Item = Finished> {
         let readers = self.aggregates.iter().chain(&self.funnels);
-        let readers = readers.chain([&self.dimension]);
-        readers.map(|reader| (reader.layout().collection.clone(), reader.take_stats()))
+        readers.chain([&self.dimension]).map(Finished::read)
     }
 
     /// Brings in what `facts` and `changes` of one epoch need.

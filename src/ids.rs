@@ -12,7 +12,7 @@ use hashbrown::hash_table::Entry;
 
 use crate::model::{Commit, Fact};
 use crate::sink::Finished;
-use crate::state::{Layout, ReadStats, Reader, SlabMeta, SlabRows};
+use crate::state::{Layout, Reader, SlabMeta, SlabRows};
 use crate::worker::WorkerContext;
 
 /// Name of the collection in the state manifest.
@@ -204,8 +204,8 @@ impl IdSet {
     }
 
     /// What reading slabs has cost since the last call.
-    pub fn take_stats(&self) -> ReadStats {
-        self.older.take_stats()
+    pub fn take_read(&self) -> Finished {
+        Finished::read(&self.older)
     }
 
     /// The new ids since the last call.

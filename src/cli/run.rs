@@ -215,24 +215,25 @@ fn progress_line(state: &State, rate: f64, follow: bool) -> String {
 
 /// The report for people.
 pub fn describe(report: &Report) -> String {
+    let totals = &report.totals;
     let mut text = format!(
         "{}: commit {} ({} in this run, incarnation {})\n",
         report.job, report.commit, report.commits, report.incarnation
     );
     text += &format!(
         "  {} event records in {:.2} s ({}/s): {} events, {} duplicates ({} conflicts), {} dead letters\n",
-        HumanCount(report.records),
+        HumanCount(totals.records),
         report.seconds,
         HumanCount(report.events_per_second as u64),
-        HumanCount(report.events),
-        HumanCount(report.duplicates),
-        HumanCount(report.conflicts),
-        HumanCount(report.dead_letters),
+        HumanCount(totals.events),
+        HumanCount(totals.duplicates),
+        HumanCount(totals.conflicts),
+        HumanCount(totals.dead_letters),
     );
     text += &format!(
         "  {} dimension records, {} changes of current rows, {} of memory at most\n",
-        HumanCount(report.dimension_records),
-        HumanCount(report.changes),
+        HumanCount(totals.dimension_records),
+        HumanCount(totals.changes),
         HumanBytes(report.peak_rss_bytes),
     );
     for (name, table) in &report.tables {

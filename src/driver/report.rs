@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::threads::Finished;
 use crate::job::Job;
 use crate::model::Commit;
-use crate::sink::{StateWork, TableWork};
+use crate::sink::{StateWork, TableWork, Totals};
 use crate::source::cut::Cut;
 
 /// What a run did.
@@ -20,20 +20,9 @@ pub struct Report {
     pub incarnation: u64,
     /// The newest commit.
     pub commit: u64,
-    /// Records of the event topic read in this run.
-    pub records: u64,
-    /// Events admitted.
-    pub events: u64,
-    /// Copies of admitted events.
-    pub duplicates: u64,
-    /// Copies whose content differs.
-    pub conflicts: u64,
-    /// Records that did not decode.
-    pub dead_letters: u64,
-    /// Records of the dimension topic.
-    pub dimension_records: u64,
-    /// Rows that entered or left current tables.
-    pub changes: u64,
+    /// What came in, and what came of it.
+    #[serde(flatten)]
+    pub totals: Totals,
     /// Commits of this run.
     pub commits: u64,
     /// Wall time.
@@ -73,16 +62,10 @@ impl Report {
             job: job.name.clone(),
             incarnation: committer.incarnation.0,
             commit: committer.commit.0,
-            records: work.records,
-            events: work.events,
-            duplicates: work.duplicates,
-            conflicts: work.conflicts,
-            dead_letters: work.dead_letters,
-            dimension_records: work.dimension_records,
-            changes: work.changes,
+            totals: work.totals,
             commits: committer.commit.0 - start.0,
             seconds,
-            events_per_second: work.records as f64 / seconds.max(1e-9),
+            events_per_second: work.totals.records as f64 / seconds.max(1e-9),
             peak_rss_bytes: peak_rss_bytes(),
             cut: committer.stored.cut.clone(),
             tables: tables.collect(),

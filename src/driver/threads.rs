@@ -52,6 +52,7 @@ pub(super) fn lead(
     progress: &Arc<Progress>,
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<Finished> {
+    let log = options.work.as_deref().map(WorkLog::create).transpose()?;
     let failure = Arc::new(Failure::default());
     let (told, told_queue) = bounded::<(usize, Told)>(TOLD_MAX);
     let mut others = Others::connect(cluster, &told, &failure)?;
@@ -81,7 +82,6 @@ pub(super) fn lead(
     let committer = committer(job, opened)?;
     let reports = GroupReports::new(job)?;
     // The committer has the thread of the caller.
-    let log = options.work.as_deref().map(WorkLog::create).transpose()?;
     let queues = (&parts_queue, &cuts_queue);
     let finished = commit_all(committer, &reports, log, queues, &failure, progress);
     drop((parts_queue, cuts_queue));

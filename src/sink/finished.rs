@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::lake::data_file::WrittenFile;
 use crate::model::Value;
 use crate::source::feed::Role;
-use crate::state::{ReadStats, SlabMeta};
+use crate::state::{ReadStats, Reader, SlabMeta};
 
 /// Index of a table in [`TableSet`](super::TableSet).
 pub type TableIndex = usize;
@@ -88,6 +88,12 @@ impl Counts {
 }
 
 impl Finished {
+    /// What look-ups through `reader` have cost since the last call.
+    pub fn read(reader: &Reader) -> Finished {
+        let collection = reader.layout().collection.clone();
+        Finished::Read { collection, read: reader.take_stats() }
+    }
+
     /// The slab, if this is one.
     pub fn slab(&self) -> Option<&SlabMeta> {
         match self {

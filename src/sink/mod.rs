@@ -37,4 +37,4 @@ pub use gather::{CommitParts, gather};
 pub use merger::Merger;
 pub use stored::{Stored, StoredError};
 pub use tables::TableSet;
-pub use work::{StateWork, TableWork, Work};
+pub use work::{StateWork, TableWork, Totals, Work};

@@ -15,7 +15,7 @@ pub(super) struct Sorted {
     pub leaves: BTreeMap<TableIndex, Vec<Leaf>>,
     pub slabs: Vec<SlabMeta>,
     /// By collection of state.
-    pub reads: BTreeMap<String, ReadStats>,
+    pub reads: Vec<(String, ReadStats)>,
     pub counts: BTreeMap<(Role, i32), Counts>,
     pub generations: BTreeMap<u64, u64>,
     pub changes: u64,
@@ -35,10 +35,7 @@ impl Sorted {
                     sorted.changes += changes;
                 }
                 Finished::Slab(slab) => sorted.slabs.push(slab),
-                Finished::Read { collection, read } => {
-                    let sum = sorted.reads.entry(collection).or_default();
-                    *sum = *sum + read;
-                }
+                Finished::Read { collection, read } => sorted.reads.push((collection, read)),
                 Finished::Counts(counts) => {
                     for (key, counts) in counts {
                         sorted.counts.entry(key).or_default().add(&counts);

@@ -16,6 +16,20 @@ use crate::state::{ReadStats, SlabMeta};
 pub struct Work {
     /// The newest commit.
     pub commit: u64,
+    /// What came in, and what came of it.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// By collection of state: `ids`, `users`, and one for each aggregate and funnel.
+    pub state: BTreeMap<String, StateWork>,
+    /// By table.
+    pub tables: BTreeMap<String, TableWork>,
+    /// Wall time since the commit before it, or since the run was ready to read.
+    pub seconds: f64,
+}
+
+/// What came in, and what came of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
     /// Records of the event topic.
     pub records: u64,
     /// Events admitted.
@@ -30,12 +44,6 @@ pub struct Work {
     pub dimension_records: u64,
     /// Rows that entered or left current tables.
     pub changes: u64,
-    /// By collection of state: `ids`, `users`, and one for each aggregate and funnel.
-    pub state: BTreeMap<String, StateWork>,
-    /// By table.
-    pub tables: BTreeMap<String, TableWork>,
-    /// Wall time since the commit before it, or since the run was ready to read.
-    pub seconds: f64,
 }
 
 /// What was read and written of a collection of state.
@@ -71,9 +79,10 @@ pub struct TableWork {
 impl Work {
     /// The work of a commit, but for its time.
     pub(super) fn of_commit(commit: Commit, sorted: &Sorted, tables: &TableSet) -> Self {
-        let mut work = Work { commit: commit.0, changes: sorted.changes, ..Work::default() };
+        let mut work = Work { commit: commit.0, ..Work::default() };
+        work.totals.changes = sorted.changes;
         for ((role, _), counts) in &sorted.counts {
-            work.count(*role, counts);
+            work.totals.count(*role, counts);
         }
         for slab in &sorted.slabs {
             let state = work.state.entry(slab.collection.clone()).or_default();
@@ -101,6 +110,21 @@ impl Work {
         self.state.entry(slab.collection.clone()).or_default().bytes_merged += slab.bytes;
     }
 
+    /// Takes the work of the next commit in.
+    pub fn add(&mut self, next: &Work) {
+        self.commit = next.commit;
+        self.totals.add(&next.totals);
+        for (collection, next) in &next.state {
+            self.state.entry(collection.clone()).or_default().add(next);
+        }
+        for (table, next) in &next.tables {
+            self.tables.entry(table.clone()).or_default().add(next);
+        }
+        self.seconds += next.seconds;
+    }
+}
+
+impl Totals {
     fn count(&mut self, role: Role, counts: &Counts) {
         match role {
             Role::Events => self.records += counts.records,
@@ -112,9 +136,7 @@ impl Work {
         self.dead_letters += counts.dead_letters;
     }
 
-    /// Takes the work of the next commit in.
-    pub fn add(&mut self, next: &Work) {
-        self.commit = next.commit;
+    fn add(&mut self, next: &Totals) {
         self.records += next.records;
         self.events += next.events;
         self.duplicates += next.duplicates;
@@ -122,13 +144,6 @@ impl Work {
         self.dead_letters += next.dead_letters;
         self.dimension_records += next.dimension_records;
         self.changes += next.changes;
-        for (collection, next) in &next.state {
-            self.state.entry(collection.clone()).or_default().add(next);
-        }
-        for (table, next) in &next.tables {
-            self.tables.entry(table.clone()).or_default().add(next);
-        }
-        self.seconds += next.seconds;
     }
 }
 

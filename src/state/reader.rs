@@ -39,20 +39,6 @@ pub struct ReadStats {
     pub filter_bytes: u64,
 }
 
-impl std::ops::Add for ReadStats {
-    type Output = ReadStats;
-
-    fn add(self, other: ReadStats) -> ReadStats {
-        ReadStats {
-            probes: self.probes + other.probes,
-            blocks: self.blocks + other.blocks,
-            block_bytes: self.block_bytes + other.block_bytes,
-            filters: self.filters + other.filters,
-            filter_bytes: self.filter_bytes + other.filter_bytes,
-        }
-    }
-}
-
 /// Counts what is read; shared by the workers.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {

@@ -41,6 +41,7 @@ fn blocks_read(fixture: &Fixture, workers: &str) -> u64 {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     let commits = std::fs::read_to_string(work).unwrap();
+    assert!(!commits.is_empty(), "{stderr}");
     let commits = commits.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let blocks = commits.map(|commit| {
         let collections = commit["state"].as_object().unwrap().values();
