@@ -131,9 +131,6 @@ impl State {
         for winner in settle(&facts, &mut first) {
             self.ids.replace(facts[winner]);
         }
-        let winners = facts.iter().zip(&first).filter(|(_, first)| **first);
-        let winners: Vec<&Fact> = winners.map(|(fact, _)| *fact).collect();
-        self.ids.remember(&winners);
         let counts = self.counts.entry(commit).or_default();
         let workers = self.context.workers;
         let mut admitted = Parcels::new(workers, facts.len());

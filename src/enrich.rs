@@ -359,8 +359,11 @@ impl State {
         let fresh = self.tables.take_fresh(&self.context.job);
         let context = Arc::clone(&self.context);
         self.context.lane.submit(&self.mailbox, move || {
-            let slabs = fresh.into_iter().filter_map(|rows| context.write_slab(rows, commit, 0));
-            parts.extend(slabs.map(Finished::Slab));
+            for rows in fresh {
+                let layout = rows.layout().clone();
+                let slab = context.write_slab(&layout, rows.into_buckets(), commit, 0);
+                parts.extend(slab.map(Finished::Slab));
+            }
             (commit, parts)
         });
         if self.tables.bytes() > self.context.users_bytes_max {

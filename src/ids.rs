@@ -1,18 +1,17 @@
 //! The ids that a worker has seen: in memory those of this run, older ones in slabs that are asked on demand.
 //!
-//! An id takes 21 bytes of a table slot: 128 bits of hash, a 32-bit fingerprint of the winner's content, and
-//! a control byte. With a dedup horizon the ids are kept by *generation*, a quarter of the horizon of event
-//! time, so that memory and slabs are freed as a whole.
+//! With a dedup horizon the ids are kept by *generation*, a quarter of the horizon of event time, so that
+//! memory and slabs are freed as a whole.
+
+mod generation;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-
+use self::generation::{FreshRows, Generation, Id};
 use crate::model::{Commit, Fact};
 use crate::sink::Finished;
-use crate::state::{Layout, Reader, SlabMeta, SlabRows};
+use crate::state::{Layout, Reader, SlabMeta};
 use crate::worker::WorkerContext;
 
 /// Name of the collection in the state manifest.
@@ -40,94 +39,17 @@ pub fn row(winner: &Fact) -> [u64; WIDTH] {
     [winner.id[0], winner.id[1], winner.content.into()]
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Id {
-    words: [u32; 4],
-    content: u32,
-}
-
-impl Id {
-    fn of(fact: &Fact) -> Id {
-        Id::new(fact.id, fact.content)
-    }
-
-    fn new(id: [u64; 2], content: u32) -> Id {
-        let half = |word: u64| [(word >> 32) as u32, word as u32];
-        let ([a, b], [c, d]) = (half(id[0]), half(id[1]));
-        Id { words: [a, b, c, d], content }
-    }
-
-    /// The half that does not route: within a worker its bits are all spread.
-    fn hash(&self) -> u64 {
-        u64::from(self.words[2]) << 32 | u64::from(self.words[3])
-    }
-}
-
-/// Tables of a generation.
-const TABLES: usize = 64;
-/// Bits of an id that choose its table.
-const CHOICE_BITS: u32 = 10;
-
-/// The table of an id, by its [`CHOICE_BITS`].
-///
-/// The shares of the tables differ, up to twofold and evenly on a logarithmic scale: a table doubles when it
-/// is full, and so at any time each is at another point between half full and full.
-static CHOICE: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let choices = f64::from(1 << CHOICE_BITS);
-    let table = |choice| ((1.0 + f64::from(choice) / choices).log2() * TABLES as f64) as u8;
-    (0..1 << CHOICE_BITS).map(table).collect()
-});
-
-/// The ids of one generation, in many tables: one that grows needs little memory beside itself, and takes
-/// what the one before gave back.
-struct Generation(Vec<HashTable<Id>>);
-
-impl Default for Generation {
-    fn default() -> Self {
-        Generation((0..TABLES).map(|_| HashTable::new()).collect())
-    }
-}
-
-impl Generation {
-    /// By bits that neither route between workers nor choose a slot.
-    fn table(id: &Id) -> usize {
-        CHOICE[(id.words[1] >> (u32::BITS - CHOICE_BITS)) as usize].into()
-    }
-
-    fn find(&self, id: &Id) -> Option<&Id> {
-        self.0[Self::table(id)].find(id.hash(), |known| known.words == id.words)
-    }
-
-    fn find_mut(&mut self, id: &Id) -> Option<&mut Id> {
-        self.0[Self::table(id)].find_mut(id.hash(), |known| known.words == id.words)
-    }
-
-    /// Takes in `id` unless it is known; true if it is new.
-    fn insert(&mut self, id: Id) -> bool {
-        let table = &mut self.0[Self::table(&id)];
-        match table.entry(id.hash(), |known| known.words == id.words, Id::hash) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(slot) => {
-                slot.insert(id);
-                true
-            }
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.0.iter().map(HashTable::allocation_size).sum()
-    }
-}
-
 /// The ids of one worker.
 pub struct IdSet {
     context: Arc<WorkerContext>,
     horizon_us: Option<i64>,
+    /// Ids that came in this run.
     resident: BTreeMap<u64, Generation>,
+    /// Ids that slabs knew, of whatever generation.
+    hydrated: Generation,
     older: Reader,
     /// Slabs written in this run, to be asked once memory is freed.
     written: Vec<SlabMeta>,
-    fresh: Fresh,
 }
 
 impl IdSet {
@@ -137,9 +59,9 @@ impl IdSet {
             context: Arc::clone(context),
             horizon_us: context.job.dedup_horizon_us,
             resident: BTreeMap::new(),
+            hydrated: Generation::new(context.workers),
             older: context.open_slabs(&layout(), &[]),
             written: Vec::new(),
-            fresh: Fresh::default(),
         }
     }
 
@@ -148,20 +70,19 @@ impl IdSet {
         if self.older.is_empty() {
             return;
         }
-        let mut unknown: Vec<[u64; 2]> =
-            facts.iter().flatten().filter(|fact| self.find(fact).is_none()).map(|f| f.id).collect();
+        let mut unknown: Vec<[u64; 2]> = facts
+            .iter()
+            .flatten()
+            .filter(|f| self.find(&Id::of(f)).is_none())
+            .map(|f| f.id)
+            .collect();
         unknown.sort_unstable();
         unknown.dedup();
-        let mut found = Vec::new();
+        let hydrated = &mut self.hydrated;
         let asked = self.older.get_many(unknown.as_flattened(), &mut |_, row| {
-            found.push(Id::new([row[0], row[1]], row[2] as u32));
+            hydrated.insert(Id::new([row[0], row[1]], row[2] as u32));
         });
         self.context.check(asked);
-        // Which generation they are in does not matter here: all tables are asked.
-        let ids = self.resident.entry(0).or_default();
-        for id in found {
-            ids.insert(id);
-        }
     }
 
     /// Takes in the ids that are not known; says of each fact whether it brought one.
@@ -170,37 +91,32 @@ impl IdSet {
         let horizon_us = self.horizon_us;
         let of = |fact: &Fact| generation(fact.time, horizon_us);
         for run in facts.chunk_by(|a, b| of(a) == of(b)) {
-            let mut ids = self.resident.remove(&of(run[0])).unwrap_or_default();
-            let known = |id: &Id| self.resident.values().any(|others| others.find(id).is_some());
+            let mut ids = self.resident.remove(&of(run[0])).unwrap_or_else(|| self.no_ids());
             new.extend(run.iter().map(|fact| {
                 let id = Id::of(fact);
-                !known(&id) && ids.insert(id)
+                self.find(&id).is_none() && ids.insert(id)
             }));
             self.resident.insert(of(run[0]), ids);
         }
         new
     }
 
-    /// Another copy of a known id is the winner.
+    /// Another copy of an id that came in this epoch is the winner, and its time decides the generation.
     pub fn replace(&mut self, winner: &Fact) {
-        if let Some(id) = self.find_mut(winner) {
-            id.content = winner.content;
-        }
+        let id = Id::of(winner);
+        self.resident.values_mut().for_each(|ids| ids.remove(&id));
+        let of = generation(winner.time, self.horizon_us);
+        let workers = self.context.workers;
+        self.resident.entry(of).or_insert_with(|| Generation::new(workers)).insert(id);
     }
 
-    /// Notes winners for the slabs of their commit.
-    pub fn remember(&mut self, winners: &[&Fact]) {
-        let of = |fact: &Fact| generation(fact.time, self.horizon_us);
-        for run in winners.chunk_by(|a, b| of(a) == of(b)) {
-            let rows = self.fresh.rows.entry(of(run[0]));
-            let rows = rows.or_insert_with(|| SlabRows::new(layout()));
-            run.iter().for_each(|winner| rows.push(&row(winner)));
-        }
+    fn no_ids(&self) -> Generation {
+        Generation::new(self.context.workers)
     }
 
     /// True if the content of a copy is another than that of the winner.
     pub fn conflicts(&self, copy: &Fact) -> bool {
-        self.find(copy).is_some_and(|id| id.content != copy.content)
+        self.find(&Id::of(copy)).is_some_and(|id| id.content != copy.content)
     }
 
     /// What reading slabs has cost since the last call.
@@ -210,7 +126,7 @@ impl IdSet {
 
     /// The new ids since the last call.
     pub fn take_fresh(&mut self) -> Fresh {
-        std::mem::take(&mut self.fresh)
+        Fresh { rows: self.resident.iter_mut().map(|(of, ids)| (*of, ids.take_fresh())).collect() }
     }
 
     /// Notes slabs that now hold ids of this run.
@@ -220,31 +136,27 @@ impl IdSet {
 
     /// True when the ids in memory exceed this worker's share of the budget.
     pub fn over_budget(&self) -> bool {
-        let bytes: usize = self.resident.values().map(Generation::bytes).sum();
+        let all = self.resident.values().chain([&self.hydrated]);
+        let bytes: usize = all.map(Generation::bytes).sum();
         bytes > self.context.dedup_bytes_max
     }
 
     /// Drops the ids in memory; all of them stand in slabs.
     pub fn evict(&mut self) {
         self.resident.clear();
+        self.hydrated = self.no_ids();
         self.older = self.context.open_slabs(&layout(), &self.written);
     }
 
-    fn find(&self, fact: &Fact) -> Option<&Id> {
-        let id = Id::of(fact);
-        self.resident.values().find_map(|ids| ids.find(&id))
-    }
-
-    fn find_mut(&mut self, fact: &Fact) -> Option<&mut Id> {
-        let id = Id::of(fact);
-        self.resident.values_mut().find_map(|ids| ids.find_mut(&id))
+    fn find(&self, id: &Id) -> Option<&Id> {
+        let hydrated = self.hydrated.find(id);
+        hydrated.or_else(|| self.resident.values().find_map(|ids| ids.find(id)))
     }
 }
 
 /// New ids of a commit, by generation.
-#[derive(Default)]
 pub struct Fresh {
-    rows: BTreeMap<u64, SlabRows>,
+    rows: BTreeMap<u64, Vec<FreshRows>>,
 }
 
 impl Fresh {
@@ -253,30 +165,15 @@ impl Fresh {
         let mut parts = Vec::new();
         let mut sizes = BTreeMap::new();
         for (generation, rows) in self.rows {
-            sizes.insert(generation, rows.rows() as u64);
-            let slab = context.write_slab(rows, commit, generation);
+            let count: usize = rows.iter().map(FreshRows::len).sum();
+            if count > 0 {
+                sizes.insert(generation, count as u64);
+            }
+            let rows = rows.into_iter().map(FreshRows::into_words);
+            let slab = context.write_slab(&layout(), rows, commit, generation);
             parts.extend(slab.map(Finished::Slab));
         }
         parts.push(Finished::Generations(sizes));
         parts
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_takes_less_than_40_bytes_however_many_there_are() {
-        let mut ids = Generation::default();
-        for number in 1..=600_000_u64 {
-            let hash = xxhash_rust::xxh3::xxh3_128(&number.to_le_bytes());
-            let id = Id::new([(hash >> 64) as u64, hash as u64], 0);
-            assert!(ids.insert(id) && !ids.insert(id));
-            if number >= 100_000 && number % 10_000 == 0 {
-                let bytes = ids.bytes() as f64 / number as f64;
-                assert!((24.0..40.0).contains(&bytes), "{bytes} bytes an id at {number} ids");
-            }
-        }
     }
 }

@@ -12,7 +12,7 @@ use crate::lake::storage::Store;
 use crate::model::{Commit, Incarnation, Interner, Symbol};
 use crate::offload::Lane;
 use crate::sink::{CommitParts, Leaf, Stored, TableIndex, TableSet};
-use crate::state::{self, Layout, Reader, SlabMeta, SlabRows, WriteOptions};
+use crate::state::{self, Layout, Reader, SlabMeta, WriteOptions, write_buckets};
 
 /// What the stages of a worker share.
 #[derive(Debug)]
@@ -83,11 +83,18 @@ impl WorkerContext {
         })
     }
 
-    /// Writes the rows of a commit as a slab; nothing for no rows.
-    pub fn write_slab(&self, rows: SlabRows, commit: Commit, generation: u64) -> Option<SlabMeta> {
+    /// Writes the rows of a commit as a slab, given as [`write_buckets`] wants them; nothing for no rows.
+    pub fn write_slab(
+        &self,
+        layout: &Layout,
+        buckets: impl IntoIterator<Item = Vec<u64>>,
+        commit: Commit,
+        generation: u64,
+    ) -> Option<SlabMeta> {
         let origin =
             state::Origin::of_commit(self.incarnation.0, self.worker, commit.0, generation);
-        self.check(rows.write(&self.state_dir, &origin, &WriteOptions::default())).flatten()
+        let options = WriteOptions::default();
+        self.check(write_buckets(layout, buckets, &self.state_dir, &origin, &options)).flatten()
     }
 
     /// A new data file of `table`.

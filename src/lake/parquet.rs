@@ -26,8 +26,6 @@ pub const CODEC_PROPERTY: &str = "write.parquet.compression-codec";
 /// The table property that gives the codec's level.
 pub const LEVEL_PROPERTY: &str = "write.parquet.compression-level";
 
-/// Up to 200,000 ids of 16 to 20 bytes still make a dictionary.
-const DICTIONARY_BYTES_MAX: usize = 4 << 20;
 /// Iceberg's own default for string bounds.
 const BOUND_BYTES_MAX: usize = 16;
 
@@ -36,7 +34,7 @@ const BOUND_BYTES_MAX: usize = 16;
 pub struct ParquetSettings {
     pub compression: Compression,
     pub row_group_rows_max: usize,
-    /// Columns without repeats: no dictionary.
+    /// Columns with few repeats: a dictionary would cost more than it saves.
     pub plain_columns: Vec<String>,
     /// Integer and time columns that rise or stay the same: differences instead of values.
     pub delta_columns: Vec<String>,
@@ -125,7 +123,6 @@ impl FileLayout {
             .set_created_by(concat!("tidewater ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_compression(settings.compression)
             .set_max_row_group_row_count(Some(settings.row_group_rows_max))
-            .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
             .set_statistics_truncate_length(Some(BOUND_BYTES_MAX))
             .set_column_index_truncate_length(Some(BOUND_BYTES_MAX));
         for column in &settings.plain_columns {

@@ -45,10 +45,11 @@ impl TableSet {
     pub fn new(job: &Job) -> Result<TableSet, WriteError> {
         let mut set = TableSet::default();
         if job.lake.events {
-            set.events = Some(set.add(job, events_table(job), &["event_id"], None)?);
+            set.events = Some(set.add(job, events_table(job), &["event_id", "user_id"], None)?);
         }
         if let Some(table) = versions_table(job) {
-            set.versions = Some(set.add(job, table, &[], None)?);
+            let key = table.columns[0].name.clone();
+            set.versions = Some(set.add(job, table, &[&key], None)?);
         }
         for spec in &job.aggregates {
             let (table, shape) = aggregate_table(job, spec);

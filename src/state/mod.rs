@@ -43,6 +43,6 @@ pub use layout::Layout;
 pub use manifest::{MANIFEST_VERSION, Manifest, SlabMeta};
 pub use merge::{RUNS_MAX, choose_merge, merge, merge_as};
 pub use reader::{ReadStats, Reader};
-pub use rows::SlabRows;
+pub use rows::{SlabRows, write_buckets};
 pub use slab::Slab;
 pub use write::{Origin, WriteOptions};

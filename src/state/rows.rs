@@ -44,28 +44,46 @@ impl SlabRows {
         self.buckets.iter().map(Vec::len).sum::<usize>() / self.layout.width
     }
 
-    /// Sorts the rows and writes them to a new file in `dir`; None, and no file, for no rows.
-    ///
-    /// The file is synced, its name is not: call [`sync_dir`](super::sync_dir) once for all slabs of a
-    /// commit. On an error the file is removed.
+    /// The buckets, as [`write_buckets`] wants them.
+    pub fn into_buckets(self) -> Vec<Vec<u64>> {
+        self.buckets
+    }
+
+    /// Writes the rows with [`write_buckets`].
     pub fn write(
         self,
         dir: &Path,
         origin: &Origin,
         options: &WriteOptions,
     ) -> Result<Option<SlabMeta>, StateError> {
-        if self.rows() == 0 {
-            return Ok(None);
-        }
-        let mut writer = SlabWriter::create(dir, &self.layout, origin, options)?;
-        let mut order = Vec::new();
-        let mut sorted = Vec::new();
-        for bucket in self.buckets {
-            sort(&bucket, &self.layout, &mut order, &mut sorted);
-            sorted.chunks_exact(self.layout.width).try_for_each(|row| writer.push(row))?;
-        }
-        writer.finish().map(Some)
+        write_buckets(&self.layout, self.buckets, dir, origin, options)
     }
+}
+
+/// Sorts the rows of each bucket and writes all of them to a new file in `dir`; None, and no file, for no
+/// rows. No bucket has a key less than one of the bucket before it.
+///
+/// The file is synced, its name is not: call [`sync_dir`](super::sync_dir) once for all slabs of a commit. On
+/// an error the file is removed.
+pub fn write_buckets(
+    layout: &Layout,
+    buckets: impl IntoIterator<Item = Vec<u64>>,
+    dir: &Path,
+    origin: &Origin,
+    options: &WriteOptions,
+) -> Result<Option<SlabMeta>, StateError> {
+    let mut buckets = buckets.into_iter().filter(|bucket| !bucket.is_empty()).peekable();
+    if buckets.peek().is_none() {
+        return Ok(None);
+    }
+    let mut writer = SlabWriter::create(dir, layout, origin, options)?;
+    let mut order = Vec::new();
+    let mut sorted = Vec::new();
+    for bucket in buckets {
+        sort(&bucket, layout, &mut order, &mut sorted);
+        sorted.chunks_exact(layout.width).try_for_each(|row| writer.push(row))?;
+    }
+    writer.finish().map(Some)
 }
 
 /// Puts the rows of `words` into `sorted` in the order of their keys; `order` is room to work in.
