@@ -284,3 +284,7 @@ fn add(a: i128, b: i128) -> i128 {
 fn negate(value: i128) -> i128 {
     value.checked_neg().unwrap_or_else(|| panic!("a sum left the range of 128 bits"))
 }
+
+#[cfg(test)]
+#[path = "aggregate_tests.rs"]
+mod tests;

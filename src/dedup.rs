@@ -18,13 +18,17 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::frontier::{CommitHold, Next, Stash, next_complete, open_epoch};
-use crate::ids::IdSet;
+use crate::ids::{self, IdSet};
 use crate::model::hash::owner;
 use crate::model::{Commit, Epoch, Fact, Parcel, Parcels};
 use crate::offload::Mailbox;
 use crate::sink::{Counts, Finished};
 use crate::source::feed::Role;
 use crate::worker::WorkerContext;
+
+/// Its name among the stages, and that of its jobs on the lane.
+const STAGE: &str = "dedup::admit";
+const LANE: &str = "lane: ids to slabs";
 
 /// What dedup gives on.
 pub struct Deduplicated<'s> {
@@ -40,7 +44,7 @@ pub fn dedup<'s>(
     context: &Arc<WorkerContext>,
 ) -> Deduplicated<'s> {
     let scope = facts.scope();
-    let mut builder = OperatorBuilder::new("dedup::admit".to_owned(), scope);
+    let mut builder = OperatorBuilder::new(STAGE.to_owned(), scope);
     let by_id = Exchange::new(|parcel: &Parcel<Fact>| parcel.to);
     let mut input = builder.new_input(facts, by_id);
     let (admitted, admitted_stream) = builder.new_output();
@@ -48,10 +52,12 @@ pub fn dedup<'s>(
     let (mut admitted, mut finished) =
         (OutputBuilder::from(admitted), OutputBuilder::from(finished));
     let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
-    let mut state = State::new(Arc::clone(context), Mailbox::new(wake));
+    let mut state = State::new(Arc::clone(context), Mailbox::new(wake, context.meters.stage(LANE)));
+    let stage = context.meters.stage(STAGE);
     builder.build(move |capabilities| {
         drop(capabilities);
         move |frontiers| {
+            let _at_work = stage.at_work();
             input.for_each(|capability, facts| state.absorb(&capability, facts));
             let mut parts_out = finished.activate();
             for (capability, parts) in state.finished() {
@@ -163,7 +169,9 @@ impl State {
             parts.extend([Finished::Counts(counts), read]);
             (commit, parts)
         });
-        if self.ids.over_budget() {
+        let bytes = self.ids.bytes();
+        self.context.meters.holds(ids::COLLECTION, self.context.worker, bytes);
+        if bytes > self.context.dedup_bytes_max {
             self.evicting = Some(commit);
         }
     }
@@ -214,4 +222,44 @@ fn settle(facts: &[&Fact], first: &mut [bool]) -> Vec<usize> {
         }
     }
     won
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::fact::testing::NOTHING;
+
+    proptest! {
+        #[test]
+        fn in_one_epoch_the_copy_of_the_least_place_wins_and_of_equal_places_the_first(
+            copies in prop::collection::vec((0..6_u64, 0..3_i32, 0..4_i64), 0..30),
+            known in prop::collection::btree_set(0..6_u64, 0..3),
+        ) {
+            let fact = |(id, partition, offset)| Fact { id: [id, 7], partition, offset, ..NOTHING };
+            let facts: Vec<Fact> = copies.into_iter().map(fact).collect();
+            let facts: Vec<&Fact> = facts.iter().collect();
+            // Whoever comes first brings an id that no earlier epoch had.
+            let is_first = |index: usize| {
+                let id = facts[index].id;
+                !known.contains(&id[0]) && facts[..index].iter().all(|fact| fact.id != id)
+            };
+            let came_first: Vec<bool> = (0..facts.len()).map(is_first).collect();
+            let mut first = came_first.clone();
+            let won = settle(&facts, &mut first);
+            for (index, fact) in facts.iter().enumerate() {
+                let copies = (0..facts.len()).filter(|copy| facts[*copy].id == fact.id);
+                let least = copies.min_by_key(|copy| (facts[*copy].partition, facts[*copy].offset));
+                let wins = least == Some(index) && !known.contains(&fact.id[0]);
+                prop_assert_eq!(first[index], wins, "copy {} of {:?}", index, facts);
+                // The last one that is said to have won an id has won it.
+                let said = won.iter().rfind(|winner| facts[**winner].id == fact.id);
+                if wins {
+                    prop_assert_eq!(said.copied(), (!came_first[index]).then_some(index));
+                }
+            }
+            prop_assert!(won.iter().all(|winner| !known.contains(&facts[*winner].id[0])));
+        }
+    }
 }

@@ -39,6 +39,10 @@ use crate::state::{SlabMeta, SlabRows};
 use crate::users::{self, UserIndex, Users};
 use crate::worker::WorkerContext;
 
+/// Its name among the stages, and that of its jobs on the lane.
+const STAGE: &str = "enrich::users";
+const LANE: &str = "lane: users and rows to slabs";
+
 /// What enrich gives on.
 pub struct Enriched<'s> {
     /// One for each admitted event, if the job writes the events table.
@@ -59,7 +63,7 @@ pub fn enrich<'s>(
 ) -> Enriched<'s> {
     let scope = facts.scope();
     let workers = context.workers;
-    let mut builder = OperatorBuilder::new("enrich::users".to_owned(), scope);
+    let mut builder = OperatorBuilder::new(STAGE.to_owned(), scope);
     let by_user = Exchange::new(|parcel: &Parcel<Fact>| parcel.to);
     let mut facts = builder.new_input(facts, by_user);
     let by_user = Exchange::new(move |change: &DimensionChange| owner(change.user, workers));
@@ -73,10 +77,12 @@ pub fn enrich<'s>(
     let mut changes = OutputBuilder::from(changes);
     let mut finished = OutputBuilder::from(finished);
     let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
-    let mut state = State::new(Arc::clone(context), Mailbox::new(wake));
+    let mut state = State::new(Arc::clone(context), Mailbox::new(wake, context.meters.stage(LANE)));
+    let stage = context.meters.stage(STAGE);
     builder.build(move |capabilities| {
         drop(capabilities);
         move |frontiers| {
+            let _at_work = stage.at_work();
             facts.for_each(|capability, facts| state.absorb_facts(&capability, facts));
             versions.for_each(|capability, changes| state.absorb_versions(&capability, changes));
             let mut parts_out = finished.activate();
@@ -140,6 +146,15 @@ impl Tables {
         let aggregates: usize = self.aggregates.iter().map(Aggregate::bytes).sum();
         let funnels: usize = self.funnels.iter().map(Funnel::bytes).sum();
         self.users.bytes() + aggregates + funnels
+    }
+
+    fn meter(&self, context: &WorkerContext) {
+        let holds = |name: &str, bytes| context.meters.holds(name, context.worker, bytes);
+        holds(users::COLLECTION, self.users.bytes());
+        let aggregates = context.job.aggregates.iter().zip(&self.aggregates);
+        aggregates.for_each(|(spec, aggregate)| holds(&spec.name, aggregate.bytes()));
+        let funnels = context.job.funnels.iter().zip(&self.funnels);
+        funnels.for_each(|(spec, funnel)| holds(&spec.name, funnel.bytes()));
     }
 
     /// Drops all that is in memory; all of it stands in slabs.
@@ -355,6 +370,7 @@ impl State {
                 "keys of the dimension stand in several partitions; the greatest (partition, offset) holds"
             );
         }
+        self.tables.meter(&self.context);
         let mut parts: Vec<Finished> = self.hydration.take_reads().collect();
         let fresh = self.tables.take_fresh(&self.context.job);
         let context = Arc::clone(&self.context);

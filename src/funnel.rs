@@ -206,43 +206,5 @@ fn reached(times: &[i64], within_us: Option<i64>) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path(events: &[(i64, u8)], steps: u8, within_us: Option<i64>) -> u8 {
-        let mut events: Vec<u64> = events.iter().map(|(time, step)| pack(*time, *step)).collect();
-        events.sort_unstable();
-        let mut times = vec![0; usize::from(steps)];
-        earliest_path(&events, &mut times);
-        reached(&times, within_us)
-    }
-
-    #[test]
-    fn steps_count_along_the_earliest_path() {
-        assert_eq!(path(&[], 3, None), 0);
-        assert_eq!(path(&[(5, 2), (6, 3)], 3, None), 0);
-        assert_eq!(path(&[(1, 2), (2, 1), (3, 3)], 3, None), 1);
-        assert_eq!(path(&[(1, 1), (2, 2), (3, 3)], 3, None), 3);
-        assert_eq!(path(&[(-9, 1), (-8, 2)], 3, None), 2);
-    }
-
-    #[test]
-    fn steps_at_the_same_time_count_in_any_order() {
-        assert_eq!(path(&[(7, 3), (7, 2), (7, 1)], 3, None), 3);
-        assert_eq!(path(&[(7, 3), (7, 1), (8, 2)], 3, None), 2);
-    }
-
-    #[test]
-    fn the_bound_counts_from_the_first_step_and_includes_its_end() {
-        assert_eq!(path(&[(0, 1), (10, 2), (11, 3)], 3, Some(10)), 2);
-        assert_eq!(path(&[(0, 1), (5, 1), (15, 2)], 2, Some(10)), 1);
-    }
-
-    #[test]
-    fn packing_keeps_the_order_of_time() {
-        for (time, step) in [(-5, 3), (0, 1), (7_258_118_399_999_999, 255)] {
-            assert_eq!(unpack(pack(time, step)), (time, step));
-        }
-        assert!(pack(-1, 9) < pack(0, 1) && pack(0, 9) < pack(1, 0));
-    }
-}
+#[path = "funnel_tests.rs"]
+mod tests;

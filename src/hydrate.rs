@@ -172,3 +172,27 @@ fn sorted(words: impl Iterator<Item = u64>) -> Vec<u64> {
     words.dedup();
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::job;
+
+    #[test]
+    fn every_collection_of_a_job_has_a_layout() {
+        let text = include_str!("job/tests/subscriptions.toml");
+        let job = job::parse(text, "job.toml", Path::new("/jobs"), &|_| None).unwrap();
+        let layout = FactLayout::new(&job.events, &job.aggregates, &job.funnels).unwrap();
+        let layouts = all_layouts(&job, &layout);
+        let names: Vec<&str> = layouts.iter().map(|layout| &*layout.collection).collect();
+        assert_eq!(names, ["ids", "dimension", "rows.regional", "steps.signup_funnel"]);
+        for layout in &layouts {
+            let Layout { collection, width, key, filter } = layout;
+            assert_eq!(Layout::new(collection, *width, *key, *filter).unwrap(), *layout);
+        }
+        // Count, and a sum of longs with its number of values.
+        assert_eq!(layouts[2].width, aggregate::KEY + 1 + 2);
+    }
+}

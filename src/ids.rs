@@ -134,11 +134,9 @@ impl IdSet {
         self.written.extend(slabs);
     }
 
-    /// True when the ids in memory exceed this worker's share of the budget.
-    pub fn over_budget(&self) -> bool {
-        let all = self.resident.values().chain([&self.hydrated]);
-        let bytes: usize = all.map(Generation::bytes).sum();
-        bytes > self.context.dedup_bytes_max
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.resident.values().chain([&self.hydrated]).map(Generation::bytes).sum()
     }
 
     /// Drops the ids in memory; all of them stand in slabs.

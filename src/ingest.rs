@@ -24,6 +24,8 @@ use crate::source::RawBatch;
 use crate::source::feed::{Feed, Role};
 use crate::worker::WorkerContext;
 
+/// Its name among the stages.
+const STAGE: &str = "ingest::decode";
 /// Batches decoded before other operators get their turn.
 const BATCHES_PER_TURN: usize = 2;
 
@@ -55,7 +57,7 @@ pub fn ingest<'s>(
     feed: Receiver<Feed>,
     context: &Arc<WorkerContext>,
 ) -> Ingested<'s> {
-    let mut builder = OperatorBuilder::new("ingest::decode".to_owned(), scope);
+    let mut builder = OperatorBuilder::new(STAGE.to_owned(), scope);
     let (facts, facts_stream) = builder.new_output();
     let (payloads, payloads_stream) = builder.new_output();
     let (versions, versions_stream) = builder.new_output();
@@ -78,9 +80,11 @@ pub fn ingest<'s>(
     let wake = scope.worker().sync_activator_for(address.to_vec());
     let again = scope.activator_for(address);
     let mut state = State::new(Arc::clone(context), feed);
+    let stage = context.meters.stage(STAGE);
     builder.build(move |mut held| {
         held.iter_mut().for_each(|held| held.downgrade(&state.open));
         move |_frontiers| {
+            let _at_work = stage.at_work();
             for _ in 0..BATCHES_PER_TURN {
                 match state.next() {
                     Step::Decoded(epoch, decoded) => outputs.give(&held, epoch, *decoded),

@@ -34,6 +34,8 @@ mod dataflow;
 pub mod driver;
 pub mod faults;
 mod frontier;
+pub mod measure;
+mod meters;
 mod offload;
 mod worker;
 

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::{Sender, bounded};
 use timely::scheduling::SyncActivator;
 
+use crate::meters::Stage;
+
 /// Jobs that may wait in one lane.
 const LANE_JOBS_MAX: usize = 4096;
 
@@ -36,7 +38,12 @@ impl Lane {
         work: impl FnOnce() -> T + Send + 'static,
     ) {
         let mailbox = mailbox.clone();
-        let job: Work = Box::new(move || mailbox.put(work()));
+        let job: Work = Box::new(move || {
+            let at_work = mailbox.stage.at_work();
+            let result = work();
+            drop(at_work);
+            mailbox.put(result);
+        });
         // The lane's thread lives as long as a handle does, so the send can only fail after a panic there,
         // and a panic ends the process.
         self.jobs.send(job).unwrap_or_else(|_| panic!("the lane of this worker has ended"));
@@ -48,18 +55,20 @@ impl Lane {
 pub struct Mailbox<T> {
     results: Arc<Mutex<Vec<T>>>,
     wake: Arc<SyncActivator>,
+    stage: Stage,
 }
 
 impl<T> Clone for Mailbox<T> {
     fn clone(&self) -> Self {
-        Mailbox { results: Arc::clone(&self.results), wake: Arc::clone(&self.wake) }
+        let (results, wake) = (Arc::clone(&self.results), Arc::clone(&self.wake));
+        Mailbox { results, wake, stage: self.stage.clone() }
     }
 }
 
 impl<T> Mailbox<T> {
-    /// A mailbox that wakes the operator of `wake`.
-    pub fn new(wake: SyncActivator) -> Self {
-        Mailbox { results: Arc::default(), wake: Arc::new(wake) }
+    /// A mailbox that wakes the operator of `wake`; its jobs are work of `stage`.
+    pub fn new(wake: SyncActivator, stage: Stage) -> Self {
+        Mailbox { results: Arc::default(), wake: Arc::new(wake), stage }
     }
 
     /// Takes what has arrived.

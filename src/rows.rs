@@ -88,3 +88,38 @@ impl Rows {
         self.pieces.iter().map(|piece| piece.capacity() * 8).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_numbered_from_0_and_stay_what_they_are_as_more_come() {
+        let mut rows = Rows::new(3);
+        let key = |row: u32| [u64::from(row) * 3, u64::MAX - u64::from(row)];
+        for row in 0..40_000 {
+            assert_eq!(rows.add(&key(row), Link::to(row / 2)), row);
+            let (words, link) = rows.get_mut(row);
+            assert_eq!(*words, [key(row)[0], key(row)[1], 0]);
+            words[2] = row.into();
+            *link |= if row % 5 == 0 { Link::DIRTY } else { 0 };
+        }
+        for row in 0..40_000 {
+            let (words, link) = rows.get(row);
+            assert_eq!(*words, [key(row)[0], key(row)[1], row.into()]);
+            assert_eq!((Link::next(link), link & Link::DIRTY != 0), (row / 2, row % 5 == 0));
+        }
+    }
+
+    #[test]
+    fn memory_is_that_of_the_rows_and_of_room_for_a_piece() {
+        let mut rows = Rows::new(3);
+        assert_eq!(rows.bytes(), 0);
+        for row in 0..40_000 {
+            rows.add(&[row], Link::to(END));
+        }
+        let bytes_of = |rows: usize| rows * 4 * 8;
+        let room = bytes_of(40_000)..=bytes_of(40_000 + (1 << Rows::PIECE_BITS));
+        assert!(room.contains(&rows.bytes()), "{} bytes", rows.bytes());
+    }
+}

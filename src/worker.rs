@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use crate::job::{FactLayout, Job};
 use crate::lake::names::Origin;
 use crate::lake::storage::Store;
+use crate::meters::Meters;
 use crate::model::{Commit, Incarnation, Interner, Symbol};
 use crate::offload::Lane;
 use crate::sink::{CommitParts, Leaf, Stored, TableIndex, TableSet};
@@ -49,6 +50,8 @@ pub struct WorkerContext {
     pub committer: Sender<CommitParts>,
     /// How the run ends when something fails.
     pub failure: Arc<Failure>,
+    /// Where time and memory go.
+    pub meters: Meters,
     /// Ids in memory on this worker may take this many bytes.
     pub dedup_bytes_max: usize,
     /// Users, rows and paths in memory on this worker may take this many bytes.

@@ -13,7 +13,7 @@ use crate::generate::kafka::{Connection, Kafka};
 use crate::generate::target::{self, Target};
 use crate::generate::{History, Round, Shares, Stream, World, job};
 
-mod parse;
+pub(super) mod parse;
 mod report;
 
 use parse::{count, option, parse_time, positive, span_ms};

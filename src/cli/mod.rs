@@ -1,7 +1,9 @@
 //! What was typed: one module for each verb.
 
+pub mod bench;
 pub mod demo;
 pub mod diff;
+pub mod experiment;
 pub mod explain;
 pub mod generate;
 mod health;
@@ -42,8 +44,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Bench(bench::Args),
     Demo(demo::Args),
     Diff(diff::Args),
+    Experiment(experiment::Args),
     Explain(explain::Args),
     Generate(Box<generate::Args>),
     Recover(recover::Args),
@@ -58,8 +62,10 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         tell_on_stderr();
         match self.verb {
+            Verb::Bench(args) => bench::run(&args),
             Verb::Demo(args) => demo::run(&args),
             Verb::Diff(args) => diff::run(&args),
+            Verb::Experiment(args) => experiment::run(&args),
             Verb::Explain(args) => explain::run(&args),
             Verb::Generate(args) => generate::run(&args),
             Verb::Recover(args) => recover::run(&args),

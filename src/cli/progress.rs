@@ -1,9 +1,11 @@
 //! How far long work is: one line that changes on a terminal, and lines of their own elsewhere.
 
 use std::io::IsTerminal;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How often the line is shown on a terminal, and elsewhere.
@@ -35,5 +37,34 @@ pub(super) fn show(end: &Receiver<()>, mut line: impl FnMut(Duration) -> Option<
     }
     if let Some(bar) = bar {
         bar.finish_and_clear();
+    }
+}
+
+/// Says on standard error what is under way.
+pub(super) struct Shown {
+    now: Arc<Mutex<String>>,
+    /// Dropped, it ends the thread that shows.
+    _end: mpsc::Sender<()>,
+}
+
+impl Shown {
+    pub(super) fn start() -> anyhow::Result<Shown> {
+        let now = Arc::new(Mutex::new(String::new()));
+        let (end, ended) = mpsc::channel();
+        let told = Arc::clone(&now);
+        let line = move |_: Duration| {
+            told.lock().ok().map(|now| now.clone()).filter(|now| !now.is_empty())
+        };
+        std::thread::Builder::new()
+            .name("progress".to_owned())
+            .spawn(move || show(&ended, line))
+            .context("cannot start the thread that shows progress")?;
+        Ok(Shown { now, _end: end })
+    }
+
+    pub(super) fn say(&self, text: String) {
+        if let Ok(mut now) = self.now.lock() {
+            *now = text;
+        }
     }
 }

@@ -69,6 +69,7 @@ fn topics(job: &Job) -> Vec<(&'static str, String, String)> {
     let place = |source: &SourceSpec| match source {
         SourceSpec::Directory(path) => format!("directory {}", path.display()),
         SourceSpec::Kafka(_) => "Kafka".into(),
+        SourceSpec::Synthetic(_) => "made up in the process".into(),
     };
     let events = ("events", &job.events.source);
     let dimension = job.dimension.iter().map(|dimension| ("dimension", &dimension.source));

@@ -230,6 +230,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_64_bytes_is_learnt_and_a_longer_one_is_not() {
+        let mut members = Members::new();
+        let learnt = members.learn(Members::ROOT, &"k".repeat(LEARNT_BYTES_MAX));
+        assert_eq!(learnt, Some(0));
+        assert_eq!(members.learn(Members::ROOT, &"k".repeat(LEARNT_BYTES_MAX + 1)), None);
+    }
+
+    #[test]
     fn learning_is_bounded() {
         let mut members = Members::new();
         let learnt =

@@ -176,6 +176,8 @@ mod tests {
         assert_eq!(scaled("1.1234567", 6, Excess::Cut), Some(1_123_456));
         assert_eq!(scaled(&format!("1.{}", "7".repeat(80)), 3, Excess::Cut), Some(1_777));
         assert_eq!(scaled("-0.0000001", 6, Excess::Cut), None);
+        assert_eq!(scaled("7e-99999999999999999999", 6, Excess::Cut), Some(0));
+        assert_eq!(scaled("7e99999999999999999999", 6, Excess::Cut), None);
     }
 
     proptest! {

@@ -4,6 +4,7 @@ mod differential;
 mod dimension;
 mod reasons;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -123,6 +124,12 @@ fn reason(document: &[u8]) -> Option<Reason> {
     letters.first().map(|letter| letter.reason)
 }
 
+/// What the dead letter of a document tells people.
+fn detail(document: &str) -> String {
+    let (_, mut letters, _) = decode_events(&[document.as_bytes()]);
+    letters.remove(0).detail
+}
+
 #[test]
 fn an_event_becomes_a_fact_and_a_row() {
     let full = br#" {"type":"buy","id":"e\u00311","price":"12.5","user":"42","amount":-3,
@@ -229,6 +236,37 @@ fn a_decoder_is_used_for_many_batches_and_forgets_each() {
     );
     assert_eq!(first.column(6).as_string::<i32>().value(0), "ios");
     assert_eq!(facts[0].content, facts[2].content);
+}
+
+#[test]
+fn a_group_is_told_when_it_is_met_first() {
+    let mut decoder = decoder(TimeUnit::Rfc3339, &Arc::default());
+    let mut met_with = |members: &[&str]| {
+        let document = |members: &&str| {
+            format!(r#"{{"id":"e","user":"u","ts":"2024-01-01T00:00:00Z"{members}}}"#)
+        };
+        let documents: Vec<String> = members.iter().map(document).collect();
+        let raw = values(&documents.iter().map(String::as_bytes).collect::<Vec<_>>());
+        let mut groups = BTreeSet::new();
+        decoder.decode(&raw, 0, |fact| groups.extend([fact.slots[0], fact.slots[1]]), &mut vec![]);
+        let met = decoder.take_met();
+        let met: Vec<u64> = met.into_iter().map(|symbol| symbol.0).collect();
+        (groups, met)
+    };
+    let (groups, met) = met_with(&["", r#","type":"buy""#, ""]);
+    assert_eq!((groups.len(), met.len()), (4, 4));
+    assert_eq!(BTreeSet::from_iter(met), groups);
+    assert!(met_with(&[r#","type":"buy""#]).1.is_empty());
+    let (more, met) = met_with(&[r#","device":{"os":"ios"}"#, ""]);
+    assert_eq!(BTreeSet::from_iter(met), &more - &groups);
+    assert_eq!(more.len(), 3);
+}
+
+#[test]
+fn a_negative_decimal_is_negative_in_both_of_its_slots() {
+    let document = br#"{"id":"e","user":"u","ts":"2024-01-01T00:00:00Z","price":"-0.10"}"#;
+    let (facts, _, _) = decode_events(&[document]);
+    assert_eq!(facts[0].slots[3..5], [-10_i64 as u64, u64::MAX]);
 }
 
 #[test]

@@ -161,5 +161,9 @@ mod tests {
         {
             assert_eq!(read(broken), Err(Reason::NotJson), "{broken}");
         }
+        // The second half that comes first is alone, whatever follows it.
+        for second in [r#""\udc00\u12""#, r#""\udfff\x""#, r#""\udc00\udc00""#] {
+            assert_eq!(read(second), Err(Reason::LoneSurrogate), "{second}");
+        }
     }
 }

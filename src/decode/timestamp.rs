@@ -171,6 +171,36 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_of_a_time_must_be_what_it_is_to_be() {
+        let good = "2024-02-29T12:30:05Z";
+        for (at, good_byte) in good.bytes().enumerate() {
+            for byte in b' '..=b'~' {
+                let mut text = good.as_bytes().to_vec();
+                text[at] = byte;
+                let text = String::from_utf8(text).unwrap();
+                let fits = match good_byte {
+                    b'0'..=b'9' => byte.is_ascii_digit(),
+                    b'T' => matches!(byte, b'T' | b't' | b' '),
+                    b'Z' => matches!(byte, b'Z' | b'z'),
+                    other => byte == other,
+                };
+                assert!(fits || rfc3339_us(&text).is_none(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn leap_days_are_those_of_the_calendar() {
+        for year in 1..=9999_i16 {
+            let leap = jiff::civil::Date::new(year, 2, 29).is_ok();
+            let read = rfc3339_us(&format!("{year:04}-02-29T00:00:00Z"));
+            assert_eq!(read.is_some(), leap, "{year}");
+            let march = format!("{year:04}-03-01T00:00:00Z");
+            assert_eq!(rfc3339_us(&march), jiff_us(&march), "{march}");
+        }
+    }
+
+    #[test]
     fn numbers_of_a_unit() {
         assert_eq!(number_us("1700000000", TimeUnit::Seconds), Some(1_700_000_000_000_000));
         assert_eq!(number_us("1700000000.1234567", TimeUnit::Seconds), Some(1_700_000_000_123_456));

@@ -150,7 +150,7 @@ fn lead(
     let first: Commit = opened.commit;
     let finished = threads::lead(job, options, opened, cluster, &progress, &controls.stop)?;
     lock.release(sweep.map_or(left, Sweep::end));
-    Ok(Report::new(job, first, finished, started.elapsed()))
+    Ok(Report::new(job, first, finished, &progress.meters, started.elapsed()))
 }
 
 /// Runs a process beside process 0.

@@ -14,6 +14,7 @@ use super::pacing::{Inlet, Pacing, Surroundings};
 use super::workers::{Workers, start_workers};
 use crate::cluster::Link;
 use crate::job::Job;
+use crate::meters::Stage;
 use crate::sink::CommitParts;
 use crate::source::cut::Cut;
 use crate::source::{Poll, Share, Source, SourceError};
@@ -112,10 +113,11 @@ fn start_sources(
         });
         let (failure, progress) = (Arc::clone(&around.failure), Arc::clone(&around.progress));
         let (stop, ended) = (Arc::clone(&around.stop), Arc::clone(&around.read));
+        let stage = progress.meters.stage(&format!("source::{topic}"));
         readers.push(spawn(format!("source-{topic}"), move || {
             let set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
             let over = || failure.happened() || set(&stop) || set(&ended);
-            if let Err(error) = read(&mut *source, &polls, over) {
+            if let Err(error) = read(&mut *source, &polls, &stage, over) {
                 failure.fail(error.into());
                 progress.update(|state| state.ended = true);
             }
@@ -128,10 +130,14 @@ fn start_sources(
 fn read(
     source: &mut dyn Source,
     polls: &Sender<Poll>,
+    stage: &Stage,
     over: impl Fn() -> bool,
 ) -> Result<(), SourceError> {
     while !over() {
+        // Waiting for a broker counts as work, waiting for those who take the batches does not.
+        let at_work = stage.at_work();
         let poll = source.poll(LOOK)?;
+        drop(at_work);
         let ended = matches!(poll, Poll::End);
         if matches!(poll, Poll::Idle) {
             continue;

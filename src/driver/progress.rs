@@ -3,11 +3,14 @@
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::meters::Meters;
 use crate::model::{Commit, Epoch};
 
 /// The state of a run, shared by its threads.
 #[derive(Debug)]
 pub struct Progress {
+    /// Where time and memory go.
+    pub meters: Meters,
     state: Mutex<State>,
     moved: Condvar,
 }
@@ -40,7 +43,7 @@ impl Progress {
     pub fn new(commit: Commit) -> Self {
         let open_epoch = commit.next().first_epoch();
         let state = State { open_epoch, commit, ..State::default() };
-        Progress { state: Mutex::new(state), moved: Condvar::new() }
+        Progress { meters: Meters::default(), state: Mutex::new(state), moved: Condvar::new() }
     }
 
     /// How far the run is now.

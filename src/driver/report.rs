@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::threads::Finished;
 use crate::job::Job;
+use crate::meters::Meters;
 use crate::model::Commit;
 use crate::sink::{StateWork, TableWork, Totals};
 use crate::source::cut::Cut;
@@ -29,6 +30,8 @@ pub struct Report {
     pub seconds: f64,
     /// Event records by wall time.
     pub events_per_second: f64,
+    /// Time on processors, of all threads.
+    pub cpu_seconds: f64,
     /// The most memory that the process held.
     pub peak_rss_bytes: u64,
     /// What the tables contain.
@@ -39,6 +42,10 @@ pub struct Report {
     pub state_work: BTreeMap<String, StateWork>,
     /// What was written to tables, by name.
     pub table_work: BTreeMap<String, TableWork>,
+    /// How long each stage was at work, summed over the threads of this process.
+    pub stage_seconds: BTreeMap<String, f64>,
+    /// The most that each collection of state held in memory at the end of a commit, in this process.
+    pub memory_bytes: BTreeMap<String, u64>,
 }
 
 /// A table at the end of a run.
@@ -51,7 +58,13 @@ pub struct TableReport {
 }
 
 impl Report {
-    pub(super) fn new(job: &Job, start: Commit, finished: Finished, elapsed: Duration) -> Self {
+    pub(super) fn new(
+        job: &Job,
+        start: Commit,
+        finished: Finished,
+        meters: &Meters,
+        elapsed: Duration,
+    ) -> Self {
         let Finished { committer, work } = finished;
         let tables = committer.loaded.iter().map(|table| {
             let snapshot_id = table.metadata.current_snapshot_id();
@@ -66,13 +79,28 @@ impl Report {
             commits: committer.commit.0 - start.0,
             seconds,
             events_per_second: work.totals.records as f64 / seconds.max(1e-9),
+            cpu_seconds: cpu_seconds(),
             peak_rss_bytes: peak_rss_bytes(),
             cut: committer.stored.cut.clone(),
             tables: tables.collect(),
             state_work: work.state,
             table_work: work.tables,
+            stage_seconds: meters.seconds(),
+            memory_bytes: meters.memory(),
         }
     }
+}
+
+/// What the kernel counts time in: hundredths of a second on all its platforms.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Time on processors of this process, its own and the kernel's for it; 0 where the system does not tell.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in brackets, may have blanks in it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    ticks as f64 / TICKS_PER_SECOND
 }
 
 /// The most memory that this process held, in bytes; 0 where the system does not tell.

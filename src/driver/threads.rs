@@ -263,12 +263,15 @@ fn commit_all(
     progress: &Progress,
 ) -> Finished {
     let (mut work, mut before) = (Work::default(), Instant::now());
+    let stage = progress.meters.stage("commit");
     for parts in parts {
         let Ok(cut) = cuts.recv() else { break };
         if failure.happened() {
             break;
         }
+        let at_work = stage.at_work();
         let committed = committer.commit(parts, cut).map_err(anyhow::Error::from);
+        drop(at_work);
         let noted = committed.and_then(|mut of_commit| {
             of_commit.seconds =
                 std::mem::replace(&mut before, Instant::now()).elapsed().as_secs_f64();

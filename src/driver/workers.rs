@@ -18,6 +18,7 @@ use crate::cluster::Link;
 use crate::dataflow;
 use crate::groups::no_version;
 use crate::job::{FactLayout, Job};
+use crate::meters::Meters;
 use crate::model::Epoch;
 use crate::offload::Lane;
 use crate::sink::{CommitParts, Stored};
@@ -48,7 +49,8 @@ pub(super) fn start_workers(
     let first = options.share().process * options.workers;
     for worker in first..first + options.workers {
         let (feed, queue) = bounded::<Feed>(FEED_MAX);
-        let context = context(job, options, opened, &stored, worker, &parts, failure)?;
+        let channels = (&parts, failure, &progress.meters);
+        let context = context(job, options, opened, &stored, worker, channels)?;
         feeds.push(feed);
         seats.push(Mutex::new(Some((queue, Arc::new(context)))));
     }
@@ -96,8 +98,7 @@ fn context(
     opened: &Opened,
     stored: &Arc<Stored>,
     worker: usize,
-    parts: &Sender<CommitParts>,
-    failure: &Arc<Failure>,
+    (parts, failure, meters): (&Sender<CommitParts>, &Arc<Failure>, &Meters),
 ) -> anyhow::Result<WorkerContext> {
     let columns = job.dimension.as_ref().map_or(0, |dimension| dimension.columns.len());
     Ok(WorkerContext {
@@ -117,6 +118,7 @@ fn context(
         lane: Lane::start(format!("lane-{worker}")).context("cannot start a lane")?,
         committer: parts.clone(),
         failure: Arc::clone(failure),
+        meters: meters.clone(),
         dedup_bytes_max: options.dedup_bytes_max / options.workers,
         users_bytes_max: options.users_bytes_max / options.workers,
     })

@@ -19,6 +19,7 @@ pub mod faults;
 pub mod history;
 pub mod job;
 pub mod kafka;
+pub mod numbered;
 pub mod random;
 pub mod render;
 pub mod sessions;

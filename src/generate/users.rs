@@ -49,6 +49,13 @@ pub struct Plan {
     pub conversion: u32,
 }
 
+impl Plan {
+    /// Its users, as a weight.
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+}
+
 /// Plans by number.
 pub const PLANS: [Plan; 4] = [
     Plan { name: "free", weight: 60, price_cents: 900, conversion: 80 },

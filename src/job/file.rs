@@ -2,10 +2,12 @@
 //!
 //! A part that is missing or mistyped is `None`; its mistake is already kept by the [`Reader`].
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
+use super::SyntheticSpec;
 use super::error::Mistake;
 use super::read::{Literal, Node, Reader, Section, Text};
+use crate::generate::USERS_MAX;
 
 /// A whole job file.
 pub(super) struct JobFile {
@@ -31,6 +33,7 @@ pub(super) struct EventsPart {
 pub(super) enum SourcePart {
     Directory(Text),
     Kafka { brokers: Option<Text>, topic: Option<Text>, options: Vec<(Text, Text)> },
+    Synthetic(SyntheticSpec, Range<usize>),
 }
 
 /// `time = …`.
@@ -92,8 +95,9 @@ pub(super) struct LakePart {
 
 const JOB: &[&str] = &["name"];
 const EVENTS: &[&str] = &["source", "id", "user", "time", "columns"];
-const SOURCE: &[&str] = &["directory", "kafka"];
+const SOURCE: &[&str] = &["directory", "kafka", "synthetic"];
 const KAFKA: &[&str] = &["brokers", "topic", "options"];
+const SYNTHETIC: &[&str] = &["events", "users", "partitions", "seed", "rate"];
 const TIME: &[&str] = &["path", "unit"];
 const COLUMN: &[&str] = &["path", "type", "default"];
 const DIMENSION: &[&str] = &["name", "source", "key", "deleted", "columns"];
@@ -197,9 +201,10 @@ fn dimension(section: &Section<'_>, reader: &mut Reader<'_>) -> DimensionPart {
 
 fn source(node: Node<'_>, reader: &mut Reader<'_>) -> Option<SourcePart> {
     let section = reader.section("`source`", SOURCE, node)?;
-    match (section.get("directory"), section.get("kafka")) {
-        (Some(directory), None) => reader.text("directory", directory).map(SourcePart::Directory),
-        (None, Some(kafka)) => {
+    match (section.get("directory"), section.get("kafka"), section.get("synthetic")) {
+        (Some(path), None, None) => reader.text("directory", path).map(SourcePart::Directory),
+        (None, None, Some(synthetic)) => self::synthetic(synthetic, reader),
+        (None, Some(kafka), None) => {
             let kafka = reader.section("`kafka`", KAFKA, kafka)?;
             let options = kafka.get("options").and_then(|node| reader.open("`options`", node));
             let mut found = Vec::new();
@@ -212,15 +217,36 @@ fn source(node: Node<'_>, reader: &mut Reader<'_>) -> Option<SourcePart> {
                 options: found,
             })
         }
-        (both, _) => {
-            let message = match both {
-                Some(_) => "a source is a directory or Kafka, not both",
-                None => "`source` names no source",
+        several => {
+            let message = match several {
+                (None, None, None) => "`source` names no source",
+                _ => "a source is a directory, Kafka or synthetic, and one of them only",
             };
             reader.mistakes.push(Mistake::new(message).help(SOURCE_HELP).at(section.span));
             None
         }
     }
+}
+
+fn synthetic(node: Node<'_>, reader: &mut Reader<'_>) -> Option<SourcePart> {
+    let section = reader.section("`synthetic`", SYNTHETIC, node)?;
+    let mut number = |key: &'static str, range: RangeInclusive<i64>| {
+        section.get(key).map(|node| reader.integer(key, range, node))
+    };
+    let events = number("events", 1..=1 << 40);
+    let users = number("users", 1..=USERS_MAX.into());
+    let partitions = number("partitions", 1..=10_000);
+    let (seed, rate) = (number("seed", 0..=i64::MAX), number("rate", 1..=1_000_000_000));
+    // A number that is wrong has been named.
+    let given = |number: Option<Option<i64>>, default: u32| number.unwrap_or(Some(default.into()));
+    let spec = SyntheticSpec {
+        events: events.flatten().map(|events| events as u64),
+        users: given(users, 200_000)? as u32,
+        partitions: given(partitions, 8)? as u32,
+        seed: given(seed, 1)? as u64,
+        rate: given(rate, 60)? as u64,
+    };
+    Some(SourcePart::Synthetic(spec, section.span))
 }
 
 /// A Kafka option. `security.protocol` without quotes is a table in a table: its keys are joined again.

@@ -1,5 +1,6 @@
 //! Where records come from and where tables go: sources, topics, Kafka options, the lake.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub(super) fn source(
             }
             Some(SourceSpec::Directory(path))
         }
+        SourcePart::Synthetic(spec, _) => Some(SourceSpec::Synthetic(spec.clone())),
         SourcePart::Kafka { brokers, topic, options } => {
             if let Some(empty) = brokers.as_ref().filter(|brokers| brokers.value.trim().is_empty())
             {
@@ -83,7 +85,7 @@ pub(super) fn check_topics(file: &JobFile, base: &Path, mistakes: &mut Vec<Mista
     let events = file.events.as_ref().and_then(|part| part.source.as_ref());
     let dimension = file.dimension.as_ref().and_then(|part| part.source.as_ref());
     let Some((events, dimension)) = events.zip(dimension) else { return };
-    let Some((text, first)) = topic_text(dimension).zip(topic_text(events)) else { return };
+    let Some((text, first)) = topic_span(dimension).zip(topic_span(events)) else { return };
     let mut ignored = Vec::new();
     let specs = source(events, base, &mut ignored).zip(source(dimension, base, &mut ignored));
     let Some((events, dimension)) = specs else { return };
@@ -98,15 +100,15 @@ pub(super) fn check_topics(file: &JobFile, base: &Path, mistakes: &mut Vec<Mista
         ),
         _ => return,
     };
-    let mistake = Mistake::new(message).help(help).at(text.span.clone());
-    mistakes.push(mistake.also(first.span.clone(), "the events"));
+    mistakes.push(Mistake::new(message).help(help).at(text).also(first, "the events"));
 }
 
-/// The string that names the topic.
-fn topic_text(part: &SourcePart) -> Option<&Text> {
+/// Where the topic is named.
+fn topic_span(part: &SourcePart) -> Option<Range<usize>> {
     match part {
-        SourcePart::Directory(text) => Some(text),
-        SourcePart::Kafka { topic, .. } => topic.as_ref(),
+        SourcePart::Directory(text) => Some(text.span.clone()),
+        SourcePart::Kafka { topic, .. } => topic.as_ref().map(|topic| topic.span.clone()),
+        SourcePart::Synthetic(_, span) => Some(span.clone()),
     }
 }
 

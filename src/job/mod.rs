@@ -65,6 +65,30 @@ pub enum SourceSpec {
     Directory(PathBuf),
     /// A topic of a Kafka cluster.
     Kafka(KafkaSpec),
+    /// A topic that is made up in the process.
+    Synthetic(SyntheticSpec),
+}
+
+/// A topic whose records are computed from their offsets, for measuring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyntheticSpec {
+    /// Event records; None for the topic of users.
+    pub events: Option<u64>,
+    /// Users.
+    pub users: u32,
+    /// Partitions.
+    pub partitions: u32,
+    /// Decides the content.
+    pub seed: u64,
+    /// Events in a second of event time.
+    pub rate: u64,
+}
+
+impl SyntheticSpec {
+    /// The topic's name.
+    pub fn topic(&self) -> &'static str {
+        if self.events.is_some() { "events" } else { "users" }
+    }
 }
 
 /// A topic of a Kafka cluster.
@@ -94,6 +118,7 @@ impl SourceSpec {
     pub fn topic(&self) -> String {
         match self {
             SourceSpec::Kafka(kafka) => kafka.topic.clone(),
+            SourceSpec::Synthetic(synthetic) => synthetic.topic().to_owned(),
             SourceSpec::Directory(path) => path
                 .file_name()
                 .map_or_else(|| "events".into(), |name| name.to_string_lossy().into_owned()),

@@ -143,6 +143,13 @@ fn a_commit_whose_outcome_was_lost_is_looked_up() {
     catalog.resolve(&job(1, 0, 1), lost()).expect("it was applied");
     let error = catalog.resolve(&job(1, 1, 2), lost()).unwrap_err();
     assert!(matches!(error, CommitError::NotSent(_)), "{error}");
+    // Commit and body must both be ours.
+    let other_body = JobSwap { body: "body of another".into(), ..job(1, 0, 1) };
+    let other_commit = JobSwap { to_commit: 2, ..job(1, 0, 1) };
+    for other in [other_body, other_commit] {
+        let error = catalog.resolve(&other, lost()).unwrap_err();
+        assert!(matches!(error, CommitError::NotSent(_)), "{error}");
+    }
     begin(&mut open(folder.path()));
     let error = catalog.resolve(&job(1, 1, 2), lost()).unwrap_err();
     assert!(matches!(error, CommitError::Unknown { commit: 2, .. }), "{error}");

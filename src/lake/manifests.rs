@@ -200,53 +200,5 @@ pub(crate) fn is_mergeable(manifest: &ManifestFile, spec_id: i32) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Appends `per_commit` files in each of `commits` commits; returns the manifests at the end, the
-    /// most manifests there ever were, and how many entries were written in all.
-    fn append(commits: usize, per_commit: u64) -> (Vec<u64>, usize, u64) {
-        let (mut manifests, mut most, mut written) = (Vec::<u64>::new(), 0, 0);
-        for _ in 0..commits {
-            let total = manifests.iter().sum::<u64>() + per_commit;
-            let full = full_size(total);
-            let folded = plan_merge(&manifests, per_commit, full);
-            let new = per_commit + folded.iter().map(|&at| manifests[at]).sum::<u64>();
-            let mut at = 0..;
-            manifests.retain(|_| !folded.contains(&at.next().unwrap()));
-            let parts = new.div_ceil(full);
-            manifests.extend((0..parts).map(|part| new / parts + u64::from(part < new % parts)));
-            written += new;
-            most = most.max(manifests.len());
-        }
-        (manifests, most, written)
-    }
-
-    #[test]
-    fn a_table_stays_below_a_hundred_manifests() {
-        for (commits, per_commit) in [(100_000, 1), (20_000, 7), (3_000, 1000), (500, 3000)] {
-            let (manifests, most, _) = append(commits, per_commit);
-            assert!(most < MANIFESTS_MAX, "{commits} commits of {per_commit}: {most} manifests");
-            assert_eq!(manifests.iter().sum::<u64>(), commits as u64 * per_commit);
-        }
-    }
-
-    #[test]
-    fn an_entry_is_written_few_times() {
-        let (_, _, written) = append(20_000, 1);
-        assert!(written < 5 * 20_000, "{written} entries written for 20,000 files");
-    }
-
-    #[test]
-    fn the_first_commits_merge_nothing() {
-        assert!(plan_merge(&[1; 10], 1, FULL_LEAST).is_empty());
-        assert_eq!(plan_merge(&[1; 11], 1, FULL_LEAST).len(), 11);
-        assert!(plan_merge(&[600; 40], 1, FULL_LEAST).is_empty());
-    }
-
-    #[test]
-    fn a_fold_can_set_off_the_next() {
-        let carried: Vec<u64> = [vec![12; 11], vec![1; 11]].concat();
-        assert_eq!(plan_merge(&carried, 1, FULL_LEAST).len(), 22);
-    }
-}
+#[path = "manifests_tests.rs"]
+mod tests;

@@ -46,6 +46,9 @@ fn appends_carry_manifests_over_and_count() {
         let change = bench.change(vec![file], Vec::new());
         let staged = bench.apply(&change);
         assert_eq!(staged.swap().to, bench.table.metadata_location);
+        let version = i32::try_from(commit + 1).unwrap();
+        assert_eq!(metadata_version(&bench.table.metadata_location), version);
+        assert!(bench.table.entries.is_empty(), "an append reads no manifest and keeps none");
         check_reload(&bench);
     }
     assert_eq!((bench.table.manifest_count(), bench.table.file_count()), (5, 5));
@@ -74,6 +77,8 @@ fn a_replaced_file_is_gone_and_its_neighbours_keep_their_numbers() {
     let change = bench.change(vec![new.clone()], vec![removed]);
     let second = bench.apply(&change).snapshot_id;
     check_reload(&bench);
+    let manifests = bench.table.manifests.iter().map(|manifest| &manifest.manifest_path);
+    assert!(bench.table.entries.keys().eq(manifests), "what was replaced will be so again");
     let mut live: Vec<String> =
         live_files(&bench.store, &bench.table).unwrap().into_iter().map(|f| f.path).collect();
     let mut expected: Vec<String> =
@@ -130,6 +135,42 @@ fn a_full_tier_becomes_one_manifest() {
     }
     let sequences: Vec<i64> = bench.table.manifests.iter().map(|m| m.sequence_number).collect();
     assert!(sequences.is_sorted_by(|a, b| a >= b), "{sequences:?}");
+}
+
+#[test]
+fn a_change_that_only_removes_files_folds_no_manifests() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = bench(&folder);
+    let files: Vec<WrittenFile> = (0..23).map(|at| bench.file(at..at + 1, None)).collect();
+    for file in &files {
+        let change = bench.change(vec![file.clone()], Vec::new());
+        bench.apply(&change);
+    }
+    // The first twelve files share a manifest, which goes; the others have one each.
+    let removed = files[..12].iter().map(|file| file.path.clone()).collect();
+    let change = bench.change(Vec::new(), removed);
+    bench.apply(&change);
+    check_reload(&bench);
+    assert_eq!((bench.table.manifest_count(), bench.table.file_count()), (12, 11));
+    let file = bench.file(0..1, None);
+    let change = bench.change(vec![file], Vec::new());
+    bench.apply(&change);
+    check_reload(&bench);
+    assert_eq!((bench.table.manifest_count(), bench.table.file_count()), (1, 12));
+}
+
+#[test]
+fn garbage_is_empty_without_snapshots_and_metadata() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = bench(&folder);
+    assert!(Garbage::default().is_empty());
+    let metadata_files = vec!["old.metadata.json".to_owned()];
+    assert!(!Garbage { metadata_files, ..Garbage::default() }.is_empty());
+    let file = bench.file(0..1, None);
+    let change = bench.change(vec![file], Vec::new());
+    bench.apply(&change);
+    let snapshots = bench.table.metadata.snapshots().cloned().collect();
+    assert!(!Garbage { snapshots, ..Garbage::default() }.is_empty());
 }
 
 #[test]

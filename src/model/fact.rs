@@ -57,6 +57,26 @@ pub struct DimensionChange {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A fact of nothing, for tests to fill in.
+    pub(crate) const NOTHING: Fact = Fact {
+        id: [0; 2],
+        user: 0,
+        time: 0,
+        offset: 0,
+        slots: [0; SLOTS],
+        partition: 0,
+        content: 0,
+        batch: 0,
+        row: 0,
+        worker: 0,
+        nulls: 0,
+    };
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -50,6 +50,7 @@ use crate::lake::catalog::{Catalog, JobSwap};
 use crate::lake::names::Origin;
 use crate::lake::read::{LiveFile, live_files};
 use crate::lake::storage::Store;
+use crate::meters::Meters;
 use crate::model::{Commit, Incarnation, Interner};
 use crate::offload::Lane;
 use crate::sink::{Stored, TableIndex};
@@ -209,6 +210,7 @@ impl Recovery<'_> {
             lane: Lane::start(format!("lane-{worker}")).context("cannot start a lane")?,
             committer: bounded(0).0,
             failure: Arc::new(Failure::default()),
+            meters: Meters::default(),
             dedup_bytes_max: options.dedup_bytes_max / options.workers,
             users_bytes_max: options.users_bytes_max / options.workers,
         })

@@ -46,7 +46,7 @@ pub fn append<'s>(
         files: Arc::new(Mutex::new(AppendFiles::new(context, table))),
         context: Arc::clone(context),
         commits: CommitHold::default(),
-        mailbox: Mailbox::new(wake),
+        mailbox: Mailbox::new(wake, context.meters.stage(&format!("lane: append::{name}"))),
         writing: BTreeMap::new(),
     };
     builder.build(move |capabilities| {

@@ -341,3 +341,7 @@ impl Committer {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "committer_tests.rs"]
+mod tests;

@@ -28,6 +28,10 @@ use crate::model::{Commit, Epoch, Value};
 use crate::offload::Mailbox;
 use crate::worker::WorkerContext;
 
+/// Its name among the stages, and that of its jobs on the lane.
+const STAGE: &str = "current::leaves";
+const LANE: &str = "lane: leaves and changelogs";
+
 /// Why a current table can't be rewritten.
 #[derive(Debug, Error)]
 pub enum CurrentError {
@@ -65,16 +69,18 @@ pub fn current<'s>(
 ) -> Stream<'s, Epoch, Vec<Finished>> {
     let scope = changes.scope();
     let workers = context.workers as u64;
-    let mut builder = OperatorBuilder::new("current::leaves".to_owned(), scope);
+    let mut builder = OperatorBuilder::new(STAGE.to_owned(), scope);
     let by_table = Exchange::new(move |change: &(GroupKey, Delta)| change.0.table as u64 % workers);
     let mut input = builder.new_input(changes, by_table);
     let (finished, finished_stream) = builder.new_output();
     let mut finished = OutputBuilder::from(finished);
     let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
-    let mut state = State::new(Arc::clone(context), Mailbox::new(wake));
+    let mut state = State::new(Arc::clone(context), Mailbox::new(wake, context.meters.stage(LANE)));
+    let stage = context.meters.stage(STAGE);
     builder.build(move |capabilities| {
         drop(capabilities);
         move |frontiers| {
+            let _at_work = stage.at_work();
             input.for_each(|capability, changes| {
                 state.commits.hold(&capability, 0);
                 if let Some(epoch) = capability.least() {
@@ -341,3 +347,7 @@ impl CurrentTable {
         self.context.tables.get(self.index).spec.full_name()
     }
 }
+
+#[cfg(test)]
+#[path = "current_tests.rs"]
+mod tests;

@@ -393,3 +393,7 @@ fn values_of(kind: ColumnType, column: &ArrayRef) -> Option<Vec<Value>> {
         }
     })
 }
+
+#[cfg(test)]
+#[path = "current_rows_tests.rs"]
+mod tests;

@@ -25,6 +25,10 @@ use crate::model::{ColumnType, Commit, Epoch, Parcel, Symbol, Value};
 use crate::offload::Mailbox;
 use crate::worker::WorkerContext;
 
+/// Its name among the stages, and that of its jobs on the lane.
+const STAGE: &str = "events::stamp";
+const LANE: &str = "lane: events to Parquet";
+
 /// The decoded columns of a raw batch: they stay on their worker.
 #[derive(Debug, Clone)]
 pub struct Payload {
@@ -61,7 +65,7 @@ pub fn events<'s>(
     context: &Arc<WorkerContext>,
 ) -> EventsWritten<'s> {
     let scope = payloads.scope();
-    let mut builder = OperatorBuilder::new("events::stamp".to_owned(), scope);
+    let mut builder = OperatorBuilder::new(STAGE.to_owned(), scope);
     let mut payloads = builder.new_input(payloads, Pipeline);
     let home = Exchange::new(|parcel: &Parcel<Verdict>| parcel.to);
     let mut verdicts = builder.new_input(verdicts, home);
@@ -70,10 +74,13 @@ pub fn events<'s>(
     let mut finished =
         OutputBuilder::<_, timely::container::CapacityContainerBuilder<_>>::from(finished);
     let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
-    let mut state = State::new(Arc::clone(context), table, Mailbox::new(wake));
+    let mut state =
+        State::new(Arc::clone(context), table, Mailbox::new(wake, context.meters.stage(LANE)));
+    let stage = context.meters.stage(STAGE);
     builder.build(move |capabilities| {
         drop(capabilities);
         move |frontiers| {
+            let _at_work = stage.at_work();
             payloads.for_each(|capability, payloads| {
                 state.commits.hold(&capability, 0);
                 if let Some(waiting) = state.stash.entry(&capability, 1) {

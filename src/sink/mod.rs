@@ -25,6 +25,8 @@ mod sorted;
 mod steps;
 mod stored;
 mod tables;
+#[cfg(test)]
+mod testing;
 mod work;
 
 pub use append::append;

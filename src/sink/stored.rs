@@ -167,6 +167,7 @@ impl Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::SlabMeta;
 
     #[test]
     fn the_body_round_trips_and_other_formats_are_refused() {
@@ -177,5 +178,104 @@ mod tests {
         let other = body.replacen("\"format\":1", "\"format\":2", 1);
         assert!(matches!(Stored::decode("j", &other), Err(StoredError::Format { found: 2, .. })));
         assert!(Stored::decode("j", &body[1..]).is_err());
+    }
+
+    /// A slab of ids that exists only on paper.
+    fn slab(generation: u64, file: &str) -> SlabMeta {
+        SlabMeta {
+            collection: ids::COLLECTION.to_owned(),
+            file: file.to_owned(),
+            rows: 1,
+            bytes: 8,
+            lower: vec![0],
+            upper: vec![u64::MAX],
+            commit_from: 1,
+            commit_to: 1,
+            generation,
+            checksum: 0,
+        }
+    }
+
+    /// The generations that stay of these, as numbers of ids by generation, and those of the slabs.
+    fn kept(sizes: &[(u64, u64)]) -> Vec<u64> {
+        let mut stored =
+            Stored { generations: sizes.iter().copied().collect(), ..Stored::default() };
+        let mut other = slab(0, "of users");
+        other.collection = "dimension".to_owned();
+        stored.slabs.add(other).unwrap();
+        for generation in stored.generations.keys() {
+            stored.slabs.add(slab(*generation, &generation.to_string())).unwrap();
+        }
+        stored.forget_generations();
+        let kept: Vec<u64> = stored.generations.into_keys().collect();
+        let slabs = stored.slabs.collection(ids::COLLECTION);
+        assert_eq!(slabs.iter().map(|slab| slab.generation).collect::<Vec<_>>(), kept);
+        assert_eq!(stored.slabs.collection("dimension").len(), 1, "generations are of ids alone");
+        kept
+    }
+
+    #[test]
+    fn a_generation_goes_when_enough_ids_lie_a_horizon_ahead() {
+        assert!(kept(&[]).is_empty());
+        // The horizon is four generations: of those ahead, a thousand ids and a hundredth of all count.
+        assert_eq!(kept(&[(5, 10), (6, 10), (10, 999)]), [5, 6, 10]);
+        assert_eq!(kept(&[(5, 10), (6, 10), (10, 1000)]), [6, 10]);
+        assert_eq!(kept(&[(5, 10), (6, 10), (9, 990), (10, 10)]), [5, 6, 9, 10]);
+        assert_eq!(kept(&[(5, 10), (6, 10), (7, 0), (10, 990), (11, 10)]), [6, 7, 10, 11]);
+        assert_eq!(kept(&[(1, 1_000_000), (50, 10_100)]), [1, 50]);
+        assert_eq!(kept(&[(1, 1_000_000), (50, 10_102)]), [50]);
+        // Before the first horizon is over nothing can lie behind it.
+        assert_eq!(kept(&[(0, 5), (3, 5000)]), [0, 3]);
+    }
+
+    #[test]
+    fn state_files_of_earlier_runs_that_no_commit_names_are_orphans() {
+        let of_slab = |incarnation: u64, id: u64| {
+            format!("ids.i{incarnation:08}.c0000000001-0000000001.w0000.{id:032x}.slab")
+        };
+        let of_symbols = |incarnation: u64| format!("symbols-{incarnation:08}-000000000001-x.sym");
+        let mut stored = Stored::default();
+        stored.slabs.add(slab(0, &of_slab(2, 1))).unwrap();
+        stored.symbols.push(of_symbols(1));
+        let is_orphan = stored.state_orphans(Incarnation(3));
+        for orphan in [of_slab(2, 2), of_slab(1, 1), of_symbols(2)] {
+            assert!(is_orphan(&orphan), "{orphan}");
+        }
+        // Named, of this run, of a later one, and not ours.
+        let (named, ours) = ([of_slab(2, 1), of_symbols(1)], [of_slab(3, 2), of_symbols(3)]);
+        let others = [of_slab(4, 2), of_symbols(4), "catalog.db".to_owned()];
+        for needed in named.iter().chain(&ours).chain(&others) {
+            assert!(!is_orphan(needed), "{needed}");
+        }
+    }
+
+    #[test]
+    fn the_first_table_that_another_has_moved_is_named() {
+        let at =
+            |location: &str| StoredTable { location: location.to_owned(), ..Default::default() };
+        let tables = [("a", at("a-1")), ("b", at("b-1")), ("c", at("c-1"))];
+        let tables = tables.map(|(name, table)| (name.to_owned(), table)).into();
+        let stored = Stored { tables, ..Stored::default() };
+        let changed = |moved: &str, to: Option<&str>| {
+            let found = |name: &str| {
+                let stays = Some(format!("{name}-1"));
+                Ok::<_, ()>(if name == moved { to.map(str::to_owned) } else { stays })
+            };
+            let changed = stored.changed_table(found).unwrap();
+            changed.map(|(name, table, what)| (name.to_owned(), table.location.clone(), what))
+        };
+        assert_eq!(changed("z", None), None);
+        assert_eq!(changed("b", Some("b-2")), Some(("b".into(), "b-1".into(), "changed")));
+        assert_eq!(changed("c", None), Some(("c".into(), "c-1".into(), "dropped")));
+        assert_eq!(stored.changed_table(|_| Err("no answer")), Err("no answer"));
+    }
+
+    #[test]
+    fn a_table_has_the_leaves_that_its_commit_left() {
+        let leaf = Leaf { lower: Vec::new(), path: "file".into(), rows: 3 };
+        let table = StoredTable { location: "a-1".into(), leaves: vec![leaf.clone()] };
+        let stored = Stored { tables: [("a".into(), table)].into(), ..Stored::default() };
+        assert_eq!(stored.leaves("a"), [leaf]);
+        assert!(stored.leaves("b").is_empty());
     }
 }

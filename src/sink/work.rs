@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::finished::Counts;
 use super::sorted::Sorted;
@@ -47,7 +47,7 @@ pub struct Totals {
 }
 
 /// What was read and written of a collection of state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateWork {
     /// Keys looked up in a slab, once for each slab that may have them.
     pub keys_sought: u64,
@@ -64,7 +64,7 @@ pub struct StateWork {
 }
 
 /// What was written to a table.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableWork {
     /// Data files that it gained.
     pub files_added: u64,

@@ -147,6 +147,8 @@ mod tests {
         assert_eq!(cut.encode(), text);
         assert_eq!(Cut::decode(text), Ok(cut));
         assert_eq!(Cut::decode("{}"), Ok(Cut::default()));
+        let start = r#"{"events":{"0":0}}"#;
+        assert_eq!(Cut::decode(start).map(|cut| cut.encode()).as_deref(), Ok(start));
     }
 
     #[test]

@@ -17,11 +17,13 @@ mod kafka;
 #[cfg(test)]
 mod kafka_tests;
 pub mod mark;
+mod synthetic;
 
 pub use cut::{Cut, CutError};
 pub use directory::{DirectorySource, Unfinished};
 pub use kafka::{KafkaSource, OffsetReporter};
 use mark::Marks;
+use synthetic::SyntheticSource;
 
 /// Kafka partition → offset of the next record to read.
 pub type Offsets = BTreeMap<i32, i64>;
@@ -175,5 +177,6 @@ pub fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Box<dyn Source>,
     Ok(match spec {
         SourceSpec::Directory(path) => Box::new(DirectorySource::open(path, options)?),
         SourceSpec::Kafka(kafka) => Box::new(KafkaSource::open(kafka, options)?),
+        SourceSpec::Synthetic(synthetic) => Box::new(SyntheticSource::open(synthetic, options)?),
     })
 }

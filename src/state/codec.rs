@@ -241,6 +241,16 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_has_every_length_that_is_asked_for() {
+        let mut buffer = Buffer::default();
+        for len in (0..300).chain([5, 1000, 1001, 1007, 1008, 1009, 1016, 1017, 0]) {
+            let slice = buffer.slice(len);
+            assert_eq!(slice.len(), len);
+            assert!(slice.as_ptr().cast::<u64>().is_aligned());
+        }
+    }
+
+    #[test]
     fn widths_outside_the_table_have_no_codec() {
         assert!(Codec::of_width(0).is_none());
         assert!(Codec::of_width(WIDTH_MAX + 1).is_none());

@@ -19,5 +19,6 @@ mod orphans;
 mod recover;
 mod restart;
 mod rivals;
+mod synthetic;
 mod tidy;
 mod verify;

@@ -18,7 +18,7 @@ pub(super) fn span_ms(text: &str) -> Result<i64, String> {
 }
 
 /// A number with `_` between digits and perhaps `k` or `M` behind it.
-pub(super) fn count(text: &str) -> Result<u64, String> {
+pub(in crate::cli) fn count(text: &str) -> Result<u64, String> {
     let plain = text.replace('_', "");
     let (digits, unit) = match plain.strip_suffix(['k', 'K']) {
         Some(digits) => (digits, 1_000),
@@ -30,7 +30,7 @@ pub(super) fn count(text: &str) -> Result<u64, String> {
 }
 
 /// A count that is not 0.
-pub(super) fn positive(text: &str) -> Result<u64, String> {
+pub(in crate::cli) fn positive(text: &str) -> Result<u64, String> {
     match count(text)? {
         0 => Err("must be at least 1".to_owned()),
         number => Ok(number),

@@ -60,6 +60,15 @@ fn records_become_versions_and_rows() {
 }
 
 #[test]
+fn only_a_whole_json_string_stands_for_its_content() {
+    for key in [r#""u1"x"#, r#""u1"#, r#""u1\q""#, "u1\"", " \"u1\""] {
+        let (changes, letters, _, _) = decode(&[(Some(key.as_bytes()), None)]);
+        assert!(letters.is_empty(), "{letters:?}");
+        assert_eq!((changes[0].user, changes[0].deleted), (user_hash(key), true), "{key}");
+    }
+}
+
+#[test]
 fn bad_records_are_dead_letters() {
     let (changes, letters, rows, _) = decode(&[
         (None, None),

@@ -62,6 +62,74 @@ fn every_reason_of_the_grammar() {
 }
 
 #[test]
+fn what_is_at_a_bound_is_taken_and_what_is_beyond_it_is_not() {
+    // The document itself is the first object, the empty one the last.
+    let objects = |levels: usize| {
+        format!(",\"x\":{}{{}}{}", r#"{"x":"#.repeat(levels - 2), "}".repeat(levels - 2))
+    };
+    assert_eq!(refusal(&objects(DEPTH_MAX as usize)), None);
+    assert_eq!(refusal(&objects(DEPTH_MAX as usize + 1)), Some(Reason::TooDeep));
+
+    let mut record = br#"{"id":"e","user":"u","ts":"2024-01-01T00:00:00Z"}"#.to_vec();
+    record.resize(RECORD_BYTES_MAX, b' ');
+    assert_eq!(reason(&record), None);
+    record.push(b' ');
+    assert_eq!(reason(&record), Some(Reason::TooLarge));
+}
+
+#[test]
+fn many_keys_of_an_object_are_not_compared_pair_by_pair() {
+    // That would take minutes.
+    let mut members: String = (0..400_000).map(|key| format!(",\"{key}\":1")).collect();
+    assert_eq!(refusal(&members), None);
+    members.push_str(",\"399999\":1");
+    assert_eq!(refusal(&members), Some(Reason::DuplicateKey));
+}
+
+#[test]
+fn a_fault_names_its_byte() {
+    let arrays = format!(r#"{{"x":{}"#, "[".repeat(200));
+    let objects = r#"{"x":"#.repeat(200);
+    for (document, expected) in [
+        (r#"{"x":nul}"#, "byte 8: '}' can't stand here"),
+        (r#"{"x":"a\q"}"#, "byte 8: 'q' can't stand here"),
+        (r#"{"x":-y}"#, "byte 6: 'y' can't stand here"),
+        (r#"{"x":01}"#, "byte 6: '1' can't stand here"),
+        (r#"{"x":-01}"#, "byte 7: '1' can't stand here"),
+        (r#"{"x":1."#, "the record ends too early, at byte 7"),
+        (r#"{"x":1e400}"#, "byte 5: a number beyond the range of a double"),
+        (r#"{"x":"\ud800"}"#, "byte 6: half a surrogate pair"),
+        (arrays.as_str(), "byte 104: nested deeper than 100"),
+        (objects.as_str(), "byte 500: nested deeper than 100"),
+    ] {
+        assert_eq!(detail(document), expected, "{}", &document[..document.len().min(20)]);
+    }
+}
+
+#[test]
+fn a_wrong_type_says_what_was_found() {
+    let event = |members: &str| {
+        detail(&format!(r#"{{"id":"e","user":"u","ts":"2024-01-01T00:00:00Z",{members}}}"#))
+    };
+    for (members, expected) in [
+        (
+            r#""amount":"1\u0032""#,
+            "column amount: a long is wanted and the string \"12\" was found",
+        ),
+        (r#""amount":true"#, "column amount: a long is wanted and true was found"),
+        (r#""type":-5e1"#, "column step: a string is wanted and the number -5e1 was found"),
+        (r#""type":[]"#, "column step: a string is wanted and an object or array was found"),
+    ] {
+        assert_eq!(event(members), expected);
+    }
+    let id = detail(r#"{"id":false}"#);
+    assert_eq!(id, "the event id must be a string and false was found");
+    let time = detail(r#"{"id":"e","user":"u","ts":{}}"#);
+    let wanted = "the event time must be an RFC 3339 string and an object or array was found";
+    assert_eq!(time, wanted);
+}
+
+#[test]
 fn every_reason_of_the_required_fields() {
     for (document, expected) in [
         (r#"{"user":"u","ts":"2024-01-01T00:00:00Z"}"#, Reason::MissingId),

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
+use super::super::blocks::BlockReader;
+use super::super::reader::Counters;
 use super::super::write::SlabWriter;
 use super::*;
 
@@ -35,6 +37,27 @@ fn untouched_blocks_are_never_read() {
     reader.scan_prefix_many(&[3000], &mut |_| rows += 1).unwrap();
     assert_eq!(rows, 2);
     assert!(reader.take_stats().blocks <= 2);
+}
+
+#[test]
+fn neighbouring_blocks_are_read_with_one_call_of_a_mebibyte_at_most() {
+    let dir = tempfile::tempdir().unwrap();
+    // Three rows of 24 bytes in a block of 96.
+    let (layout, meta, _) = simple(dir.path(), 0, 36_000);
+    let slab = Slab::open(dir.path(), &layout, &meta).unwrap();
+    let counters = Counters::default();
+    let runs = |blocks: &[usize]| {
+        let mut reader = BlockReader::new(&slab, &counters, blocks.iter().copied());
+        let mut runs = Vec::new();
+        while let Some(run) = reader.next_run().unwrap() {
+            runs.push(run);
+        }
+        runs
+    };
+    let all: Vec<usize> = (0..12_000).collect();
+    assert_eq!(runs(&all), [0..(1 << 20) / 96, (1 << 20) / 96..12_000]);
+    assert_eq!(runs(&[3, 3, 4, 7, 8, 8, 11]), [3..5, 7..9, 11..12]);
+    assert!(runs(&[]).is_empty());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The command line: help, exit codes, the report, and what people are told.
 
+mod bench;
 mod damage;
+mod experiment;
 mod refusals;
 mod takeover;
 mod watched;
@@ -36,7 +38,7 @@ fn help_and_version_are_answers() {
     let (code, help, _) = typed(&["--help"]);
     assert_eq!(code, Some(0));
     assert_says(&help, &["run", "generate", "validate", "recover", "Exit codes: 0 done"]);
-    for verb in ["run", "generate", "validate", "recover"] {
+    for verb in ["run", "generate", "validate", "recover", "experiment", "bench"] {
         let (code, help, _) = typed(&[verb, "--help"]);
         assert_eq!(code, Some(0), "{verb}");
         assert_says(&help, &["Usage:", "Options:"]);
