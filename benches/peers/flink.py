@@ -43,7 +43,7 @@ ROCKSDB = State(["-Xmx3g", "-XX:+UseParallelGC"], {
     "state.backend.rocksdb.use-bloom-filter": "true",
     "execution.checkpointing.incremental": "true",
 })
-HEAP = State(["-Xmx10g"], {"state.backend.type": "hashmap"})
+HEAP = State(["-Xmx10g", "-XX:+UseParallelGC"], {"state.backend.type": "hashmap"})
 
 
 def command(classpath, folder, state, brokers, topics):

@@ -189,7 +189,7 @@ fn csv(points: &[Point]) -> String {
 /// The table for people, and where the lines cross.
 fn described(points: &[Point]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header([
         "change",
         "size",
         "share",
