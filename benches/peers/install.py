@@ -51,6 +51,8 @@ def environment(venv):
         say(f"installing {wanted}")
         check([sys.executable, "-m", "venv", "--clear", venv])
         check([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PINS])
+        for extension in sorted(venv.rglob("*.duckdb_extension")):
+            check([python, "-c", f"import duckdb; duckdb.sql(\"INSTALL '{extension}'\")"])
         pins.write_text(wanted)
     return python
 
