@@ -16,6 +16,7 @@
 //! | `interop` | PyIceberg and DuckDB read the same, and DuckDB computes the same from the raw lines |
 //! | `differential` | differential-dataflow computes the same |
 //! | `verify` | `verify`, `diff` and `explain` find what is there, and what is wrong |
+//! | `verify_source` | what `verify --from source` computes from the topics is what the tables hold |
 //! | `kafka` | topics on a real broker give what follows from their records |
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may wait, and fail")]

@@ -104,8 +104,10 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(is_wrong_input) {
         return 2;
     }
-    if matches!(error.downcast_ref(), Some(VerifyError::Wrong { .. })) {
-        return 4;
+    match error.downcast_ref() {
+        Some(VerifyError::Wrong { .. }) => return 4,
+        Some(VerifyError::Gone { .. }) => return 3,
+        _ => {}
     }
     if let Some(supervise::SuperviseError::Final { code, .. }) = error.downcast_ref() {
         return *code;

@@ -106,7 +106,9 @@ mod tests {
             let name = slab_name(collection, &origin(17), Uuid::from_u128(5));
             assert_eq!(slab_incarnation(&name), Some(17), "{name}");
         }
-        let longest = slab_name(&"n".repeat(COLLECTION_NAME_MAX), &origin(u64::MAX), Uuid::nil());
+        let longest = "n".repeat(COLLECTION_NAME_MAX);
+        assert!(is_collection_name(&longest) && !is_collection_name(&(longest.clone() + "n")));
+        let longest = slab_name(&longest, &origin(u64::MAX), Uuid::nil());
         assert!(longest.len() < 255);
     }
 

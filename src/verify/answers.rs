@@ -3,7 +3,7 @@
 //! A plain loop over all events, once for each table. It knows nothing of stages, of state or of what was
 //! computed before.
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
 use super::VerifyError;
 use super::history::{History, ValueId, Version};

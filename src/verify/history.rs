@@ -1,12 +1,14 @@
-//! All that happened: every event and every version of the dimension, as the tables tell it.
+//! All that happened: every event and every version of the dimension, as the tables tell it or the topics.
 //!
 //! Values are numbered, so that an event is a few numbers however long its texts are. Events of all commits
 //! are held at once; which of them count is asked for commit by commit.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::VerifyError;
@@ -23,15 +25,18 @@ pub(crate) type ValueId = u32;
 /// Values by number and back. Number 0 is NULL.
 #[derive(Debug)]
 pub(crate) struct Values {
-    texts: HashMap<Box<str>, ValueId>,
+    hasher: DefaultHashBuilder,
+    /// The numbers of texts.
+    texts: HashTable<ValueId>,
     others: HashMap<Value, ValueId>,
     values: Vec<Value>,
 }
 
 impl Default for Values {
     fn default() -> Self {
-        let others = HashMap::from([(Value::Null, 0)]);
-        Values { texts: HashMap::new(), others, values: vec![Value::Null] }
+        let (hasher, texts) = (DefaultHashBuilder::default(), HashTable::new());
+        let others = HashMap::from_iter([(Value::Null, 0)]);
+        Values { hasher, texts, others, values: vec![Value::Null] }
     }
 }
 
@@ -43,7 +48,17 @@ impl Values {
 
     /// The number of a text, if it was ever seen.
     pub(crate) fn find_text(&self, text: &str) -> Option<ValueId> {
-        self.texts.get(text).copied()
+        let is_it = |id: &ValueId| is_text(&self.values[*id as usize], text);
+        self.texts.find(self.hasher.hash_one(text), is_it).copied()
+    }
+
+    /// The number of the value in a row of a column, if it was ever seen.
+    pub(crate) fn find(&self, column: &ArrayRef, row: usize) -> Option<ValueId> {
+        match column.as_string_opt::<i32>() {
+            Some(texts) if texts.is_valid(row) => self.find_text(texts.value(row)),
+            Some(_) => Some(0),
+            None => self.others.get(&value_at(column, row)).copied(),
+        }
     }
 
     /// How many there are.
@@ -51,33 +66,56 @@ impl Values {
         self.values.len()
     }
 
-    fn text(&mut self, text: &str) -> ValueId {
-        if let Some(id) = self.texts.get(text) {
-            return *id;
-        }
-        let id = self.values.len() as ValueId;
-        self.texts.insert(text.into(), id);
-        self.values.push(Value::String(text.into()));
-        id
-    }
-
-    fn cell(&mut self, column: &ArrayRef, row: usize) -> ValueId {
-        match column.as_string_opt::<i32>() {
-            Some(texts) if texts.is_valid(row) => self.text(texts.value(row)),
-            Some(_) => 0,
-            None => {
-                let values = &mut self.values;
-                *self.others.entry(value_at(column, row)).or_insert_with_key(|value| {
-                    values.push(value.clone());
-                    values.len() as ValueId - 1
-                })
+    /// The number of a text.
+    pub(crate) fn text(&mut self, text: &str) -> ValueId {
+        let Values { hasher, texts, values, .. } = self;
+        let hash_of = |id: &ValueId| match &values[*id as usize] {
+            Value::String(text) => hasher.hash_one(&**text),
+            _ => 0,
+        };
+        let is_it = |id: &ValueId| is_text(&values[*id as usize], text);
+        match texts.entry(hasher.hash_one(text), is_it, hash_of) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                let id = values.len() as ValueId;
+                place.insert(id);
+                values.push(Value::String(text.into()));
+                id
             }
         }
     }
+
+    /// The number of a value that is no text.
+    pub(crate) fn other(&mut self, value: Value) -> ValueId {
+        let values = &mut self.values;
+        *self.others.entry(value).or_insert_with_key(|value| {
+            values.push(value.clone());
+            values.len() as ValueId - 1
+        })
+    }
+
+    /// The number of the value in a row of a column.
+    pub(crate) fn cell(&mut self, column: &ArrayRef, row: usize) -> ValueId {
+        match column.as_string_opt::<i32>() {
+            Some(texts) if texts.is_valid(row) => self.text(texts.value(row)),
+            Some(_) => 0,
+            None => self.other(value_at(column, row)),
+        }
+    }
+
+    /// Where a record stands, for people.
+    pub(crate) fn place_text(&self, place: Place) -> String {
+        let topic = self.get(place.topic).text(0);
+        format!("topic {topic}, partition {}, offset {}", place.partition, place.offset)
+    }
+}
+
+fn is_text(value: &Value, text: &str) -> bool {
+    matches!(value, Value::String(known) if **known == *text)
 }
 
 /// Where a record stands: topic, Kafka partition, offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     pub(crate) topic: ValueId,
     pub(crate) partition: i64,
@@ -138,6 +176,22 @@ impl History {
             }
         }
         Ok(history)
+    }
+
+    /// Of events with all columns of the job, one after the other, and of versions.
+    pub(crate) fn of(
+        job: &Job,
+        values: Values,
+        events: Vec<Event>,
+        rows: impl Iterator<Item = impl AsRef<[ValueId]>>,
+        versions: Vec<Version>,
+    ) -> History {
+        let columns = needed(job);
+        let mut cells = Vec::with_capacity(events.len() * columns.len());
+        for row in rows {
+            cells.extend(columns.iter().map(|column| row.as_ref()[*column]));
+        }
+        History { values, events, cells, columns, versions }
     }
 
     /// The number of the value that an event has in column `column` of the job, one that answers need.

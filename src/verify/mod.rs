@@ -1,74 +1,49 @@
 //! Verification: what the tables hold at a commit is computed anew, and compared row by row.
 //!
 //! ```text
-//! events, <dimension>_changes ──► History ──► Moment ──► Rows ──► compare ◄── current tables, changelogs
-//!                                           (a commit)
+//! events, <dimension>_changes ──┐
+//!                               ├──► History ──► Moment ──► Rows ──► compare ◄── current tables, changelogs
+//! topics ──► from_source ───────┘              (a commit)
 //! ```
 //!
 //! A plain sequential program: of the dataflow, of state and of what a run has computed it knows nothing. It
-//! shares the reading of the job file and of data files with the rest.
+//! shares the reading of the job file and of data files with the rest, and how a topic in Kafka is opened.
+//! `from_source` begins with the records of the topics and compares the other tables too.
 
 pub(crate) mod answers;
 pub(crate) mod compare;
+mod copies;
+mod error;
+mod found;
+mod from_source;
 pub(crate) mod history;
+mod log;
+mod plain;
+mod rows;
 mod scan;
 mod structure;
+mod winners;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use thiserror::Error;
 
 use self::answers::{Moment, Rows};
 use self::compare::{NamedColumn, Shape, differences};
+pub use self::error::VerifyError;
+use self::found::Found;
+pub use self::from_source::Progress;
 use self::history::History;
 use crate::job::{AggregateSpec, FunnelSpec, GroupColumn, Job, Measure, MeasureKind};
-use crate::lake::at_commit::{AtCommit, AtCommitError, commit_of};
-use crate::lake::read::ReadError;
+use crate::lake::at_commit::{AtCommit, commit_of};
 use crate::lake::storage::Store;
-use crate::lake::table::{LoadedTable, TableError};
+use crate::lake::table::LoadedTable;
 use crate::model::{ColumnType, Value};
 
 /// So many records behind a row that is wrong are named.
 const RECORDS_SHOWN: usize = 5;
 /// They are looked for as long as there are fewer faults: each time costs a look at all events.
 const FAULTS_WITH_RECORDS: usize = 20;
-
-/// Why tables can't be verified.
-#[derive(Debug, Error)]
-pub enum VerifyError {
-    /// A file can't be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A table can't be read.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// A table no longer keeps the commit.
-    #[error(transparent)]
-    AtCommit(#[from] AtCommitError),
-    /// A sum leaves 128 bits.
-    #[error("the sum of column {column} can't be computed: it has more than 38 digits")]
-    Sum {
-        /// The column.
-        column: String,
-    },
-    /// There is nothing to compute from.
-    #[error(
-        "job {job} keeps no table of events (events = false), so there is nothing to compute from"
-    )]
-    NoEvents {
-        /// The job.
-        job: String,
-    },
-    /// Some tables are wrong.
-    #[error("{faults} faults in the tables of job {job}, named above")]
-    Wrong {
-        /// The job.
-        job: String,
-        /// How many.
-        faults: usize,
-    },
-}
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -85,17 +60,31 @@ impl Fault {
     }
 }
 
+/// What the tables are computed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    /// The tables of events and of the dimension's versions.
+    Tables,
+    /// The records of the topics below the cut of the commit.
+    Source,
+}
+
 /// What was found at a commit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verified {
     /// The commit.
     pub commit: u64,
+    /// What its tables were computed from.
+    pub from: Basis,
     /// Events that the answers were computed from.
     pub events: usize,
     /// Rows that were compared, by table.
     pub rows: BTreeMap<String, usize>,
     /// What is wrong.
     pub faults: Vec<Fault>,
+    /// What could not be compared, and is no fault.
+    pub notes: Vec<String>,
 }
 
 /// A current table of a job, and how its rows are computed.
@@ -175,9 +164,11 @@ pub fn verify(
     job: &Job,
     tables: &[LoadedTable],
     commits: &[u64],
+    from: Basis,
+    progress: &Progress,
     give: &mut dyn FnMut(Verified),
 ) -> Result<(), VerifyError> {
-    if !job.lake.events {
+    if !job.lake.events && from == Basis::Tables {
         return Err(VerifyError::NoEvents { job: job.name.clone() });
     }
     let store = Store::local();
@@ -188,13 +179,29 @@ pub fn verify(
     // What is not there can't be compared, nor can anything be computed from it.
     if moments.iter().any(|(_, tables)| !tables.all_there) {
         for (commit, Tables { faults, .. }) in moments {
-            give(Verified { commit, events: 0, rows: BTreeMap::new(), faults });
+            let (rows, notes) = (BTreeMap::new(), Vec::new());
+            give(Verified { commit, from, events: 0, rows, faults, notes });
         }
         return Ok(());
     }
-    let history = History::read(job, &store, tables)?;
+    let newest = moments.iter().max_by_key(|(commit, _)| *commit);
+    let (history, mut found) = match (from, newest) {
+        (Basis::Source, Some((commit, tables))) => {
+            from_source::read(job, &store, &tables.at, *commit, progress)?
+        }
+        _ => (History::read(job, &store, tables)?, Found::default()),
+    };
     for (commit, tables) in moments {
-        give(verify_commit(job, &store, &history, commit, tables)?);
+        rows::check_earlier(&store, &tables.at, commit, &mut found)?;
+        let verified = Verified {
+            commit,
+            from,
+            events: 0,
+            rows: found.rows(commit),
+            faults: [tables.faults, found.faults(commit)].concat(),
+            notes: found.notes.clone(),
+        };
+        give(verify_commit(job, &store, &history, &tables.at, verified)?);
     }
     Ok(())
 }
@@ -221,18 +228,21 @@ impl Tables {
     }
 }
 
+/// Compares what the tables `at` a commit must hold with what they hold.
 fn verify_commit(
     job: &Job,
     store: &Store,
     history: &History,
-    commit: u64,
-    tables: Tables,
+    at: &[AtCommit],
+    mut verified: Verified,
 ) -> Result<Verified, VerifyError> {
-    let Tables { at, faults, .. } = tables;
+    let commit = verified.commit;
     let moment = Moment::new(history, commit);
-    let mut verified =
-        Verified { commit, events: moment.events().count(), rows: BTreeMap::new(), faults };
-    structure::check_ids(history, commit, &mut verified.faults);
+    verified.events = moment.events().count();
+    // With a horizon an id may be admitted again.
+    if verified.from == Basis::Tables && job.dedup_horizon_us.is_none() {
+        structure::check_ids(history, commit, &mut verified.faults);
+    }
     for cuts in at.iter().filter(|at| at.table.name == "cuts") {
         structure::check_cuts(store, &cuts.table, &mut verified.faults)?;
     }
@@ -265,9 +275,7 @@ fn verify_commit(
 impl History {
     /// Where an event stands.
     pub(crate) fn described(&self, event: usize) -> String {
-        let place = self.events[event].place;
-        let topic = self.values.get(place.topic).text(0);
-        format!("topic {topic}, partition {}, offset {}", place.partition, place.offset)
+        self.values.place_text(self.events[event].place)
     }
 
     /// The first of some events.

@@ -1,6 +1,8 @@
 //! The rows of a table, batch by batch, with the columns in the order in which they are asked for.
 
-use std::sync::Arc;
+use std::panic::resume_unwind;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use arrow_array::ArrayRef;
 
@@ -27,6 +29,29 @@ pub(super) fn scan(
         }
     }
     Ok(())
+}
+
+/// Batches that are read ahead.
+const BATCHES_AHEAD: usize = 4;
+
+/// As [`scan`], with the reading on a thread of its own.
+pub(super) fn scan_ahead(
+    store: &Store,
+    table: &LoadedTable,
+    names: &[&str],
+    give: &mut dyn FnMut(&[ArrayRef], usize),
+) -> Result<(), VerifyError> {
+    let (ready, batches) = mpsc::sync_channel::<(Vec<ArrayRef>, usize)>(BATCHES_AHEAD);
+    thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            scan(store, table, names, &mut |columns, rows| {
+                // Whoever takes them takes all.
+                ready.send((columns.to_vec(), rows)).ok();
+            })
+        });
+        batches.iter().for_each(|(columns, rows)| give(&columns, rows));
+        reader.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// A long, an int or a timestamp.

@@ -37,4 +37,9 @@ fn generations_of_ids_are_forgotten_as_a_whole_and_only_behind_many_newer_ones()
     // Beyond the horizon a copy counts anew; within it, it does not.
     assert_eq!(counts(&fixture, &small::day_of_events('a', 20, 30, 0)), (10, 0));
     assert_eq!(counts(&fixture, &small::day_of_events('b', 0, 10, 10)), (0, 10));
+    for from in ["--from=source", "--from=tables"] {
+        let verified = fixture.verb("verify", &["--all", from]);
+        let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+        assert_eq!(verified.status.code(), Some(0), "{from}: {said}");
+    }
 }

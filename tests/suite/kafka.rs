@@ -142,6 +142,17 @@ impl<'b> Topics<'b> {
     }
 }
 
+impl Topics<'_> {
+    /// Verifies the tables from the topics, of which compaction has taken versions of users.
+    fn verify(&self) {
+        let verified = self.fixture.verb("verify", &["--from=source"]);
+        let said = [verified.stdout, verified.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert_eq!(verified.status.code(), Some(0), "{}\n{}", said[0], said[1]);
+        eprint!("{}", said[0]);
+        assert_says(&said[0], &["versions of the dimension are no longer in the log"]);
+    }
+}
+
 /// The Python environment that `scripts/test` makes.
 fn python() -> PathBuf {
     let named = std::env::var_os("TIDEWATER_PYTHON").map(PathBuf::from);
@@ -210,6 +221,7 @@ fn a_million_events_and_what_follows_equal_a_recomputation() {
     let report = terminate_untroubled(following);
     assert_eq!(report["cut"], topics.ends(), "a following run reads all that comes");
     topics.check();
+    topics.verify();
 }
 
 /// The small job on topics of its own, with ten events in partition 0 and three in partition 1, run once.
@@ -261,6 +273,10 @@ fn a_position_below_the_log_is_refused_until_the_loss_is_accepted() {
     let said = fixture.refused(3, &[]);
     let topic = format!("topic {events}");
     assert_says(&said, &[&topic, "partition 0", "offset 10", "15 to 20", "--accept-loss"]);
+    let refused = fixture.verb("verify", &["--from=source"]);
+    assert_eq!(refused.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_says(&said, &[&topic, "partition 0", "the log begins at offset 15", "--from tables"]);
     let report = fixture.report(&["--accept-loss"]);
     assert_eq!((&report["commit"], &report["events"]), (&json!(2), &json!(5)), "{report:#}");
     assert_eq!(report["cut"][&*events], json!({ "0": 20, "1": 3 }));

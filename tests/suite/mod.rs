@@ -22,3 +22,4 @@ mod rivals;
 mod synthetic;
 mod tidy;
 mod verify;
+mod verify_source;

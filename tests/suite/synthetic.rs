@@ -74,4 +74,5 @@ fn a_topic_that_grew_gives_the_same_tables_as_one_read_at_once() {
     assert!(rows(&grown) == rows(&whole), "the tables differ");
     assert!(before != rows(&whole), "the second run changed nothing");
     done(&["verify", "--all"], &grown);
+    done(&["verify", "--all", "--from=source"], &grown);
 }

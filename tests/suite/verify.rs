@@ -16,37 +16,44 @@ use super::fixture::{Fixture, assert_says};
 use super::small;
 use super::tables::Tables;
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn lines(output: &Output) -> Vec<Value> {
+pub fn lines(output: &Output) -> Vec<Value> {
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The files of a table's newest snapshot.
-fn files_of(fixture: &Fixture, table: &str) -> Vec<PathBuf> {
+pub fn files_of(fixture: &Fixture, table: &str) -> Vec<PathBuf> {
     let mut tables = Tables::open(&fixture.catalog(), "small");
     let newest = tables.snapshots(table).pop().unwrap();
     let files = tables.files(&newest).into_iter();
     files.map(|file| PathBuf::from(file.trim_start_matches("file://"))).collect()
 }
 
-/// Adds one to a column of the first row of a file.
-fn add_one(path: &PathBuf, column: &str) {
+/// Changes a column of a file, given as an array, to another array of its type.
+pub fn change(path: &PathBuf, column: &str, other: impl Fn(&ArrayRef) -> ArrayRef) {
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
     let batch = builder.build().unwrap().next().unwrap().unwrap();
     let place = batch.schema().index_of(column).unwrap();
-    let mut numbers = batch.column(place).as_primitive::<Int64Type>().values().to_vec();
-    numbers[0] += 1;
     let mut columns = batch.columns().to_vec();
-    columns[place] = Arc::new(Int64Array::from(numbers)) as ArrayRef;
+    columns[place] = other(&columns[place]);
     let changed = RecordBatch::try_new(batch.schema(), columns).unwrap();
     let mut writer =
         ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
     writer.write(&changed).unwrap();
     writer.close().unwrap();
+}
+
+/// Adds one to a column of the first row of a file.
+pub fn add_one(path: &PathBuf, column: &str) {
+    change(path, column, |numbers| {
+        let mut numbers = numbers.as_primitive::<Int64Type>().values().to_vec();
+        numbers[0] += 1;
+        Arc::new(Int64Array::from(numbers))
+    });
 }
 
 /// The small job after two runs; ten users, of whom one moved before the second.

@@ -61,6 +61,28 @@ fn neighbouring_blocks_are_read_with_one_call_of_a_mebibyte_at_most() {
 }
 
 #[test]
+fn more_keys_than_are_looked_up_together_are_found_each_at_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    // Two rows for each first word: more first words than 65,536, too.
+    let (layout, meta, rows) = simple(dir.path(), 1, 140_000);
+    let reader = Reader::open(dir.path(), &layout, &[meta]).unwrap();
+    let keys: Vec<u64> = rows.keys().flatten().copied().collect();
+    let mut found = vec![0; rows.len()];
+    reader
+        .get_many(&keys, &mut |at, row| {
+            assert_eq!(row[..2], keys[at * 2..at * 2 + 2]);
+            found[at] += 1;
+        })
+        .unwrap();
+    assert!(found.iter().all(|times| *times == 1));
+    let words: BTreeSet<u64> = rows.keys().map(|key| key[0]).collect();
+    let words: Vec<u64> = words.into_iter().collect();
+    let mut scanned = Vec::new();
+    reader.scan_prefix_many(&words, &mut |row| scanned.push(row[2])).unwrap();
+    assert_eq!(scanned, rows.values().map(|row| row[2]).collect::<Vec<_>>());
+}
+
+#[test]
 fn filters_are_read_late_and_spare_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::new("ids", 1, 1, 1).unwrap();
@@ -91,6 +113,8 @@ fn a_stopped_or_refused_write_leaves_no_file() {
     let layout = Layout::new("ids", 2, 1, 1).unwrap();
     let origin = Origin::of_commit(1, 0, 1, 0);
     let count = || fs::read_dir(dir.path()).unwrap().count();
+    let rows: Oracle = (0..3).map(|key| (vec![key], vec![key << 60, 0])).collect();
+    assert_eq!(slab_rows(&layout, &rows).rows(), 3);
     let write = |rows: &[&[u64]]| {
         let mut writer = SlabWriter::create(dir.path(), &layout, &origin, &TINY)?;
         rows.iter().try_for_each(|row| writer.push(row))?;

@@ -58,10 +58,11 @@ fn play(seed: u64, size: impl Fn(&mut Random) -> (usize, usize)) {
         }
         let reported = serde_json::to_value(&cut).unwrap();
         assert_eq!(report["cut"], reported, "the report's cut is the newest");
-        if spec.events {
-            let verified = fixture.verb("verify", &["--all", "--output=json"]);
+        for from in ["--from=source", "--from=tables"].iter().take(1 + usize::from(spec.events)) {
+            let verified = fixture.verb("verify", &["--all", from, "--output=json"]);
             let said = [verified.stdout, verified.stderr].concat();
-            assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&said));
+            let said = String::from_utf8_lossy(&said);
+            assert_eq!(verified.status.code(), Some(0), "{from}: {said}");
         }
     }
 }
