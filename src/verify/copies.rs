@@ -125,7 +125,7 @@ impl Copies {
         self.copies.push(copy);
     }
 
-    /// The copies of each id, in groups; a group is handed over in the buffer `group`.
+    /// The copies of each id, a group at a time.
     pub(super) fn groups(&self, mut give: impl FnMut(&[usize])) {
         let mut group = Vec::new();
         for head in &self.heads {
@@ -148,6 +148,12 @@ impl Copies {
     /// The columns of a copy.
     pub(super) fn cells(&self, copy: usize) -> &[ValueId] {
         &self.cells[copy * self.width..(copy + 1) * self.width]
+    }
+
+    /// Where a copy stands in `topic`, for people.
+    pub(super) fn described(&self, topic: ValueId, copy: usize) -> String {
+        let copy = &self.copies[copy];
+        self.values.place_text(place(topic, copy.partition, copy.offset))
     }
 
     /// True if two copies have the same content.

@@ -26,10 +26,7 @@
 //! ids whose content is not known. The table of raw records is not compared.
 
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
-use std::thread;
 
 use super::VerifyError;
 use super::copies::Copies;
@@ -38,14 +35,12 @@ use super::history::{History, ValueId};
 use super::log::{self, Ranges};
 use super::plain::{Decoded, Meaning};
 use super::rows::{self, Gone};
+use super::scan::ahead;
 use super::winners::settle;
 use crate::job::{Job, SourceSpec};
 use crate::lake::at_commit::AtCommit;
 use crate::lake::storage::Store;
 use crate::lake::table::LoadedTable;
-
-/// Batches that are decoded ahead.
-const BATCHES_AHEAD: usize = 8;
 
 /// How far reading the source is.
 #[derive(Debug, Default)]
@@ -180,23 +175,19 @@ impl Topic<'_> {
 
     /// Reads the topic. Records are read and decoded on a thread of their own.
     fn read(&self, copies: &mut Copies, progress: &Progress) -> Result<(), VerifyError> {
-        let (ready, batches) = mpsc::sync_channel::<Decoded>(BATCHES_AHEAD);
-        thread::scope(|scope| {
-            let reader = scope.spawn(move || {
+        ahead(
+            |give: &mut dyn FnMut(Decoded)| {
                 log::read(self.spec, &self.ranges, self.may_lack(), &mut |batch| {
                     let end = self.ranges.end(batch.partition);
-                    // Whoever takes them takes all.
-                    ready.send(Decoded::new(self.meaning, &batch, end)).ok();
-                    Ok(())
+                    give(Decoded::new(self.meaning, &batch, end));
                 })
-            });
-            for batch in batches {
+            },
+            |batch| {
                 copies.absorb(self.id, &self.ranges, &batch);
                 let read = batch.rows.len() + batch.letters.len();
                 progress.read.fetch_add(read as u64, Ordering::Relaxed);
-            }
-            reader.join().unwrap_or_else(|panic| resume_unwind(panic))
-        })
+            },
+        )
     }
 
     /// Refuses an event topic in Kafka that has fewer records than were read of it.

@@ -13,11 +13,21 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::VerifyError;
 use super::scan::{long, scan};
-use crate::job::{GroupColumn, Job, MeasureKind, Side};
+use crate::job::{DimensionSpec, GroupColumn, Job, MeasureKind, Side};
 use crate::lake::cells::value_at;
 use crate::lake::storage::Store;
 use crate::lake::table::LoadedTable;
 use crate::model::Value;
+
+/// The columns of the table of events before those of the job.
+pub(crate) const EVENT_COLUMNS: [&str; 7] =
+    ["event_id", "user_id", "event_time", "_topic", "_partition", "_offset", "_commit"];
+
+/// The columns of the table of versions, as [`Values::version`] wants them.
+pub(crate) fn version_columns(spec: &DimensionSpec) -> Vec<&str> {
+    let first = [&*spec.key_name, "_deleted", "_topic", "_partition", "_offset", "_commit"];
+    first.into_iter().chain(spec.columns.iter().map(|column| column.name.as_str())).collect()
+}
 
 /// Number of a value, in the order of first sight.
 pub(crate) type ValueId = u32;
@@ -103,6 +113,28 @@ impl Values {
         }
     }
 
+    /// Where a record stands, from the columns of topic, partition and offset.
+    pub(crate) fn place(&mut self, columns: &[ArrayRef], row: usize) -> Place {
+        Place {
+            topic: self.cell(&columns[0], row),
+            partition: long(&columns[1], row),
+            offset: long(&columns[2], row),
+        }
+    }
+
+    /// The version in a row of [`version_columns`], with its columns in any case, and whether it deletes
+    /// its key.
+    pub(crate) fn version(&mut self, columns: &[ArrayRef], row: usize) -> (Version, bool) {
+        let cells = columns[6..].iter().map(|column| self.cell(column, row)).collect();
+        let version = Version {
+            key: self.cell(&columns[0], row),
+            columns: Some(cells),
+            commit: long(&columns[5], row).cast_unsigned(),
+            place: self.place(&columns[2..5], row),
+        };
+        (version, value_at(&columns[1], row) == Value::Boolean(true))
+    }
+
     /// Where a record stands, for people.
     pub(crate) fn place_text(&self, place: Place) -> String {
         let topic = self.get(place.topic).text(0);
@@ -170,9 +202,7 @@ impl History {
         if let Some(dimension) = &job.dimension {
             let name = format!("{}_changes", dimension.name);
             if let Some(versions) = find(&name) {
-                let columns = dimension.columns.iter().map(|column| column.name.as_str());
-                let columns: Vec<&str> = columns.collect();
-                history.read_versions(&dimension.key_name, &columns, store, versions)?;
+                history.read_versions(dimension, store, versions)?;
             }
         }
         Ok(history)
@@ -207,9 +237,7 @@ impl History {
         table: &LoadedTable,
     ) -> Result<(), VerifyError> {
         let named = self.columns.iter().map(|column| job.events.columns[*column].name.as_str());
-        let first =
-            ["event_id", "user_id", "event_time", "_topic", "_partition", "_offset", "_commit"];
-        let names: Vec<&str> = first.into_iter().chain(named).collect();
+        let names: Vec<&str> = EVENT_COLUMNS.into_iter().chain(named).collect();
         scan(store, table, &names, &mut |columns, rows| self.take_events(columns, rows))
     }
 
@@ -221,7 +249,7 @@ impl History {
                 user: self.values.cell(&columns[1], row),
                 time: long(&columns[2], row),
                 commit: long(&columns[6], row).cast_unsigned(),
-                place: self.place(&columns[3..6], row),
+                place: self.values.place(&columns[3..6], row),
             };
             self.events.push(event);
             for column in &columns[7..] {
@@ -233,36 +261,19 @@ impl History {
 
     fn read_versions(
         &mut self,
-        key: &str,
-        columns: &[&str],
+        spec: &DimensionSpec,
         store: &Store,
         table: &LoadedTable,
     ) -> Result<(), VerifyError> {
-        let first = [key, "_deleted", "_topic", "_partition", "_offset", "_commit"];
-        let names: Vec<&str> = first.into_iter().chain(columns.iter().copied()).collect();
-        scan(store, table, &names, &mut |found, rows| {
+        scan(store, table, &version_columns(spec), &mut |columns, rows| {
             for row in 0..rows {
-                let deleted = value_at(&found[1], row) == Value::Boolean(true);
-                let place = self.place(&found[2..5], row);
-                let cells = found[6..].iter().map(|column| self.values.cell(column, row));
-                let cells: Vec<ValueId> = cells.collect();
-                self.versions.push(Version {
-                    key: self.values.cell(&found[0], row),
-                    columns: (!deleted).then_some(cells),
-                    commit: long(&found[5], row).cast_unsigned(),
-                    place,
-                });
+                let (mut version, deleted) = self.values.version(columns, row);
+                if deleted {
+                    version.columns = None;
+                }
+                self.versions.push(version);
             }
         })
-    }
-
-    /// Where a record stands, from the columns of topic, partition and offset.
-    fn place(&mut self, columns: &[ArrayRef], row: usize) -> Place {
-        Place {
-            topic: self.values.cell(&columns[0], row),
-            partition: long(&columns[1], row),
-            offset: long(&columns[2], row),
-        }
     }
 
     /// The columns of the dimension for every user, as they stand at `commit`: by the number of the key.

@@ -31,26 +31,26 @@ pub(super) fn scan(
     Ok(())
 }
 
-/// Batches that are read ahead.
+/// Batches that are made ahead.
 const BATCHES_AHEAD: usize = 4;
 
-/// As [`scan`], with the reading on a thread of its own.
-pub(super) fn scan_ahead(
-    store: &Store,
-    table: &LoadedTable,
-    names: &[&str],
-    give: &mut dyn FnMut(&[ArrayRef], usize),
+/// Takes the batches that `make` gives, which does so ahead, on a thread of its own.
+pub(super) fn ahead<T: Send>(
+    make: impl FnOnce(&mut dyn FnMut(T)) -> Result<(), VerifyError> + Send,
+    mut take: impl FnMut(T),
 ) -> Result<(), VerifyError> {
-    let (ready, batches) = mpsc::sync_channel::<(Vec<ArrayRef>, usize)>(BATCHES_AHEAD);
+    let (ready, batches) = mpsc::sync_channel::<T>(BATCHES_AHEAD);
     thread::scope(|scope| {
-        let reader = scope.spawn(move || {
-            scan(store, table, names, &mut |columns, rows| {
-                // Whoever takes them takes all.
-                ready.send((columns.to_vec(), rows)).ok();
+        let maker = scope.spawn(move || {
+            make(&mut |batch| {
+                // All are taken, unless taking panics.
+                ready.send(batch).ok();
             })
         });
-        batches.iter().for_each(|(columns, rows)| give(&columns, rows));
-        reader.join().unwrap_or_else(|panic| resume_unwind(panic))
+        for batch in batches {
+            take(batch);
+        }
+        maker.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
 

@@ -90,8 +90,7 @@ impl Settling<'_> {
     }
 
     fn described(&self, copy: usize) -> String {
-        let copy = &self.copies.copies[copy];
-        self.copies.values.place_text(place(self.topic, copy.partition, copy.offset))
+        self.copies.described(self.topic, copy)
     }
 
     fn fault(&mut self, copy: usize, what: String) {

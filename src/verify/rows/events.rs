@@ -15,17 +15,14 @@ use crate::lake::storage::Store;
 use crate::lake::table::LoadedTable;
 use crate::model::Value;
 use crate::verify::VerifyError;
-use crate::verify::compare::NamedColumn;
-use crate::verify::copies::{Copies, place};
+use crate::verify::compare::{NamedColumn, Shape};
+use crate::verify::copies::Copies;
 use crate::verify::found::Found;
-use crate::verify::history::{ValueId, Values, Version};
-use crate::verify::scan::{long, scan_ahead};
+use crate::verify::history::{EVENT_COLUMNS, ValueId, Values, Version};
+use crate::verify::scan::{ahead, long, scan};
 use crate::verify::winners::Claims;
 
 const TABLE: &str = "events";
-/// The columns before those of the job.
-const FIRST: [&str; 7] =
-    ["event_id", "user_id", "event_time", "_topic", "_partition", "_offset", "_commit"];
 
 /// The versions of every user, in the order of commits and then of the log.
 #[derive(Debug)]
@@ -80,15 +77,20 @@ pub(crate) fn claim(
         stamped: dimension.map(named).collect(),
     };
     let all = rows.columns.iter().chain(&rows.stamped).map(|column| column.name.as_str());
-    let names: Vec<&str> = FIRST.into_iter().chain(all).collect();
+    let names: Vec<&str> = EVENT_COLUMNS.into_iter().chain(all).collect();
     let mut claims = Claims { rows: vec![0; copies.copies.len()], strangers: HashSet::new() };
     let mut counted: BTreeMap<u64, usize> = BTreeMap::new();
-    scan_ahead(store, table, &names, &mut |columns, count| {
-        for row in 0..count {
-            *counted.entry(long(&columns[6], row).cast_unsigned()).or_default() += 1;
-            rows.claim(columns, row, &mut claims, found);
-        }
-    })?;
+    ahead(
+        |give: &mut dyn FnMut((Vec<ArrayRef>, usize))| {
+            scan(store, table, &names, &mut |columns, count| give((columns.to_vec(), count)))
+        },
+        |(columns, count)| {
+            for row in 0..count {
+                *counted.entry(long(&columns[6], row).cast_unsigned()).or_default() += 1;
+                rows.claim(&columns, row, &mut claims, found);
+            }
+        },
+    )?;
     found.count(TABLE, counted);
     Ok(claims)
 }
@@ -129,22 +131,15 @@ impl Rows<'_> {
 
     /// Where an event of this id may stand.
     fn expected(&self, id: u128) -> String {
-        let mut places = Vec::new();
-        for (index, copy) in self.copies.copies.iter().enumerate().filter(|(_, of)| of.id == id) {
-            places.push(self.described(index));
-            debug_assert_eq!(copy.id, id);
-        }
+        let copies = self.copies.copies.iter().enumerate().filter(|(_, copy)| copy.id == id);
+        let places: Vec<String> =
+            copies.map(|(copy, _)| self.copies.described(self.topic, copy)).collect();
         if places.is_empty() { "no event with this id".to_owned() } else { places.join(" or ") }
-    }
-
-    fn described(&self, copy: usize) -> String {
-        let copy = &self.copies.copies[copy];
-        self.copies.values.place_text(place(self.topic, copy.partition, copy.offset))
     }
 
     fn is_right(&self, columns: &[ArrayRef], row: usize, copy: usize, commit: u64) -> bool {
         let (values, of) = (&self.copies.values, &self.copies.copies[copy]);
-        let (cells, stamp) = columns[FIRST.len()..].split_at(self.columns.len());
+        let (cells, stamp) = columns[EVENT_COLUMNS.len()..].split_at(self.columns.len());
         let same = |(column, cell): (&ArrayRef, &ValueId)| values.find(column, row) == Some(*cell);
         values.find(&columns[1], row) == Some(of.user)
             && long(&columns[2], row) == of.time
@@ -186,18 +181,19 @@ impl Rows<'_> {
         compare("_commit", 0, &number(of.commit.into()), &number(commit));
         for (index, column) in self.columns.iter().enumerate() {
             let expected = values.get(self.copies.cells(copy)[index]);
-            compare(&column.name, column.scale, expected, &value(FIRST.len() + index));
+            compare(&column.name, column.scale, expected, &value(EVENT_COLUMNS.len() + index));
         }
-        let first = FIRST.len() + self.columns.len();
+        let first = EVENT_COLUMNS.len() + self.columns.len();
         if !self.is_stamp(&columns[first..], row, of.user, commit) {
             let found: Vec<Value> =
                 (0..self.stamped.len()).map(|index| value(first + index)).collect();
             let expected = self.stamps.standing(of.user, commit).map(|version| self.stamp(version));
             let expected: Vec<String> = expected.collect();
-            let found = named(&self.stamped, &found);
+            let found = Shape::named(&self.stamped, &found);
             said.push(format!("expected {}, found {found}", expected.join(" or ")));
         }
-        said.push(format!("the record behind it: {}", self.described(copy)));
+        let place = self.copies.described(self.topic, copy);
+        said.push(format!("the record behind it: {place}"));
         said
     }
 
@@ -207,12 +203,8 @@ impl Rows<'_> {
         let cell = |index: usize| columns.map_or(0, |columns| columns[index]);
         let cells =
             (0..self.stamped.len()).map(|index| self.copies.values.get(cell(index)).clone());
-        named(&self.stamped, &cells.collect::<Vec<_>>())
+        Shape::named(&self.stamped, &cells.collect::<Vec<_>>())
     }
-}
-
-fn named(columns: &[NamedColumn], values: &[Value]) -> String {
-    crate::verify::compare::Shape::named(columns, values)
 }
 
 #[cfg(test)]

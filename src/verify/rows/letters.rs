@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
+use hashbrown::HashSet;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::cuts::Gone;
@@ -38,12 +39,13 @@ pub(crate) fn compare(
 ) -> Result<(), VerifyError> {
     let mut counted: BTreeMap<u64, usize> = BTreeMap::new();
     let mut unmet = std::mem::take(&mut copies.letters);
+    let versions = may_lack.iter().flat_map(|_| &copies.versions);
+    let versions: HashSet<Place> = versions.map(|version| version.place).collect();
     scan(store, table, &NAMES, &mut |columns, rows| {
         for row in 0..rows {
             let commit = long(&columns[7], row).cast_unsigned();
             *counted.entry(commit).or_default() += 1;
-            let (partition, offset) = (long(&columns[1], row), long(&columns[2], row));
-            let place = Place { topic: copies.values.cell(&columns[0], row), partition, offset };
+            let place = copies.values.place(columns, row);
             let shown = || copies.values.place_text(place);
             if let Some((of, letter)) = unmet.remove(&place) {
                 let differences = differences(&letter, of, columns, row, commit);
@@ -53,12 +55,12 @@ pub(crate) fn compare(
                 }
                 continue;
             }
-            let partition = i32::try_from(partition).unwrap_or(-1);
+            let partition = i32::try_from(place.partition).unwrap_or(-1);
             match &mut may_lack {
                 Some((topic, ranges, gone))
                     if place.topic == *topic
-                        && ranges.commit(partition, offset) == Some(commit)
-                        && !copies.versions.iter().any(|version| version.place == place) =>
+                        && ranges.commit(partition, place.offset) == Some(commit)
+                        && !versions.contains(&place) =>
                 {
                     gone.letter(partition, commit);
                 }

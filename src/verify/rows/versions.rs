@@ -9,17 +9,15 @@ use hashbrown::HashMap;
 
 use super::cuts::Gone;
 use crate::job::{Column, DimensionSpec};
-use crate::lake::cells::value_at;
 use crate::lake::storage::Store;
 use crate::lake::table::LoadedTable;
-use crate::model::Value;
 use crate::verify::VerifyError;
 use crate::verify::compare::{NamedColumn, Shape};
 use crate::verify::copies::Copies;
 use crate::verify::found::Found;
-use crate::verify::history::{Place, Values, Version};
+use crate::verify::history::{Place, Values, Version, version_columns};
 use crate::verify::log::Ranges;
-use crate::verify::scan::{long, scan};
+use crate::verify::scan::scan;
 
 /// Compares the rows of a table of versions. What is gone from the log is noted in `gone`, if it may be.
 pub(crate) fn compare(
@@ -33,16 +31,17 @@ pub(crate) fn compare(
 ) -> Result<(), VerifyError> {
     let named = |column: &Column| NamedColumn::new(&column.name, column.kind);
     let columns: Vec<NamedColumn> = spec.columns.iter().map(named).collect();
-    let first = [&spec.key_name, "_deleted", "_topic", "_partition", "_offset", "_commit"];
-    let all = columns.iter().map(|column| column.name.as_str());
-    let names: Vec<&str> = first.into_iter().chain(all).collect();
     let places = copies.versions.iter().enumerate().map(|(index, of)| (of.place, index));
     let mut unmet: HashMap<Place, usize> = places.collect();
     let mut counted: BTreeMap<u64, usize> = BTreeMap::new();
     let known = copies.versions.len();
-    scan(store, table, &names, &mut |cells, rows| {
+    scan(store, table, &version_columns(spec), &mut |cells, rows| {
         for row in 0..rows {
-            let version = version_at(&mut copies.values, cells, row);
+            let (mut version, deleted) = copies.values.version(cells, row);
+            // A deleted version has no columns; one that shows some equals none.
+            if deleted && version.columns.iter().flatten().all(|column| *column == 0) {
+                version.columns = None;
+            }
             *counted.entry(version.commit).or_default() += 1;
             let (place, commit) = (version.place, version.commit);
             let said = |version: &Version| described(&copies.values, spec, &columns, version);
@@ -75,24 +74,6 @@ pub(crate) fn compare(
     }
     found.count(&table.name, counted);
     Ok(())
-}
-
-fn version_at(values: &mut Values, cells: &[arrow_array::ArrayRef], row: usize) -> Version {
-    let deleted = value_at(&cells[1], row) == Value::Boolean(true);
-    let columns: Vec<_> = cells[6..].iter().map(|column| values.cell(column, row)).collect();
-    // A deleted version has no columns; one that shows some equals none.
-    let is_empty = columns.iter().all(|column| *column == 0);
-    let place = Place {
-        topic: values.cell(&cells[2], row),
-        partition: long(&cells[3], row),
-        offset: long(&cells[4], row),
-    };
-    Version {
-        key: values.cell(&cells[0], row),
-        columns: (!(deleted && is_empty)).then_some(columns),
-        commit: long(&cells[5], row).cast_unsigned(),
-        place,
-    }
 }
 
 fn is_same(expected: &Version, found: &Version) -> bool {
