@@ -184,3 +184,7 @@ impl Fresh {
         parts
     }
 }
+
+#[cfg(test)]
+#[path = "ids/tests.rs"]
+mod tests;

@@ -117,7 +117,6 @@ impl Users {
         let user = &mut self.users[user.0 as usize];
         user.version = Some(Position { partition: stored[1] as i32, offset: stored[2] as i64 });
         user.columns = Symbol(stored[3]);
-        user.deleted = stored[4] != 0;
     }
 
     /// True if `change` is newer than what is known of its user.
@@ -172,3 +171,7 @@ impl Users {
         *self = Users::new(self.nothing);
     }
 }
+
+#[cfg(test)]
+#[path = "users_tests.rs"]
+mod tests;

@@ -34,6 +34,33 @@ fn an_id_takes_less_than_40_bytes_however_many_there_are() {
     }
 }
 
+#[test]
+fn ids_that_share_the_word_of_their_slots_are_told_apart() {
+    let mut ids = Generation::new(1);
+    let id = |number: u64| Id::new([number << 20, number << 32 | 7], number as u32);
+    for number in 0..3_000 {
+        assert!(ids.find(&id(number)).is_none() && ids.insert(id(number)));
+    }
+    for number in 0..3_000 {
+        assert_eq!(ids.find(&id(number)), Some(&id(number)));
+        assert!(!ids.insert(id(number)));
+    }
+}
+
+#[test]
+fn many_ids_are_fresh_once_wherever_a_commit_divides_them() {
+    let mut ids = Generation::new(3);
+    let commits = [0, 1, 40_000, 40_001, 90_000, 200_000];
+    for pair in commits.windows(2) {
+        let fresh: Vec<u64> = (pair[0]..pair[1]).collect();
+        fresh.iter().for_each(|number| assert!(ids.insert(Id::new(id(*number), 5))));
+        let mut expected: Vec<[u64; WIDTH]> =
+            fresh.iter().map(|number| [id(*number)[0], id(*number)[1], 5]).collect();
+        expected.sort_unstable();
+        assert_eq!(written(&mut ids), expected);
+    }
+}
+
 /// What happens to ids; numbers repeat.
 #[derive(Debug, Clone)]
 enum Event {

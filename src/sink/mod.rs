@@ -26,7 +26,7 @@ mod steps;
 mod stored;
 mod tables;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod work;
 
 pub use append::append;

@@ -1,5 +1,5 @@
-//! What the tests of this folder share: a small job in a folder of its own, with the parts that a run gives
-//! to its workers and to its committer.
+//! What tests share that need tables or a worker's context: a small job in a folder of its own, with the
+//! parts that a run gives to its workers and to its committer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -52,15 +52,15 @@ impl Clock for StoppedClock {
 }
 
 /// A job with one current table, `kinds`, whose lake is a folder that goes away.
-pub(super) struct Lake {
+pub(crate) struct Lake {
     folder: tempfile::TempDir,
-    pub(super) job: Job,
+    pub(crate) job: Job,
     pub(super) tables: Arc<TableSet>,
     pub(super) interner: Arc<Interner>,
 }
 
 impl Lake {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let job = job::parse(JOB, "job.toml", folder.path(), &|_| None).unwrap();
         let tables = Arc::new(TableSet::new(&job).unwrap());
@@ -72,7 +72,7 @@ impl Lake {
     }
 
     /// The only worker of a run that starts from nothing.
-    pub(super) fn context(&self) -> Arc<WorkerContext> {
+    pub(crate) fn context(&self) -> Arc<WorkerContext> {
         let job = &self.job;
         Arc::new(WorkerContext {
             worker: 0,

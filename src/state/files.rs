@@ -133,7 +133,10 @@ mod tests {
         let is_orphan = |name: &str| slab_incarnation(name).is_some() && name != live;
         let now = SystemTime::now();
         let hour = Duration::from_secs(3600);
+        let file = File::options().write(true).open(dir.path().join(&orphan)).unwrap();
+        file.set_modified(now).unwrap();
 
+        assert!(collect_orphans(dir.path(), is_orphan, now).unwrap().is_empty());
         assert!(collect_orphans(dir.path(), is_orphan, now - hour).unwrap().is_empty());
         assert_eq!(collect_orphans(dir.path(), is_orphan, now + hour).unwrap(), [orphan]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);

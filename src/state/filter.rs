@@ -107,6 +107,12 @@ mod tests {
     }
 
     #[test]
+    fn equal_hashes_count_once_even_where_they_come_in_order() {
+        let filter = Filter::from_bytes(build(&mut vec![1, 1, 2]).unwrap()).unwrap();
+        assert!(filter.may_contain(1) && filter.may_contain(2));
+    }
+
+    #[test]
     fn nothing_makes_no_filter_and_nonsense_is_none() {
         assert!(build(&mut Vec::new()).is_none());
         assert!(Filter::from_bytes(Vec::new()).is_none());
@@ -117,5 +123,9 @@ mod tests {
             bad[at] ^= 0x10;
             assert!(Filter::from_bytes(bad).is_none(), "byte {at}");
         }
+        // Segments of four, none of them to begin in.
+        let mut empty = vec![0; DESCRIPTOR + 8];
+        (empty[8], empty[12]) = (4, 3);
+        assert!(Filter::from_bytes(empty).is_none());
     }
 }

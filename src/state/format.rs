@@ -307,3 +307,41 @@ fn put_words(out: &mut Vec<u8>, words: &[u64]) {
 fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes.try_into().expect("a word has eight bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_has_room_for_a_row_of_any_width_and_keeps_words_aligned() {
+        for width in 1..=24 {
+            let row = width * WORD + CHECKSUM;
+            for wanted in [1, 8, 95, 96, 97, 4096] {
+                let block_bytes = Geometry::block_bytes(wanted, width);
+                let geometry = Geometry { rows: 1, width, block_bytes, chunk_blocks: 1 };
+                assert!(geometry.rows_per_block() >= 1 && block_bytes.is_multiple_of(WORD));
+                assert!((wanted.max(row)..wanted.max(row) + WORD).contains(&block_bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_no_slab_can_have_are_not_sound() {
+        for width in 1..=24 {
+            let row = width * WORD + CHECKSUM;
+            let good = Geometry { rows: 1, width, block_bytes: row, chunk_blocks: 1 };
+            assert!(good.is_sound(1000));
+            for bad in [
+                Geometry { rows: 0, ..good },
+                Geometry { rows: 1001, ..good },
+                Geometry { width: 0, ..good },
+                Geometry { block_bytes: row - WORD, ..good },
+                Geometry { block_bytes: row + 1, ..good },
+                Geometry { block_bytes: (1 << 40) + WORD, ..good },
+                Geometry { chunk_blocks: 0, ..good },
+            ] {
+                assert!(!bad.is_sound(1000), "{bad:?}");
+            }
+        }
+    }
+}

@@ -155,9 +155,7 @@ impl Reader {
             probes.push(Probe { block, key: *at });
         }
         let words = self.layout.filter;
-        if words > 0 {
-            self.rule_out(slab, &mut probes, |at| filter::hash(&key(at)[..words]))?;
-        }
+        self.rule_out(slab, &mut probes, |at| filter::hash(&key(at)[..words]))?;
         self.counters.probes.fetch_add(pending.len() as u64, Ordering::Relaxed);
 
         let blocks = probes.iter().map(|probe| probe.block);

@@ -105,6 +105,36 @@ fn filters_are_read_late_and_spare_blocks() {
     let mut hits = 0;
     reader.get_many(&keys, &mut |_, _| hits += 1).unwrap();
     assert_eq!(hits, rows.len());
+    assert_eq!(reader.take_stats().filters, 0, "a filter is read once");
+}
+
+#[test]
+fn slabs_without_filters_are_asked_however_often() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, meta, rows) = simple(dir.path(), 0, 90);
+    let reader = Reader::open(dir.path(), &layout, &[meta]).unwrap();
+    assert!(!reader.is_empty());
+    assert!(Reader::open(dir.path(), &layout, &[]).unwrap().is_empty());
+    let keys: Vec<u64> = rows.keys().flatten().copied().collect();
+    for _ in 0..2 * slab::FILTER_AFTER_PROBES {
+        let mut hits = 0;
+        reader.get_many(&keys, &mut |_, _| hits += 1).unwrap();
+        assert_eq!(hits, rows.len());
+    }
+    assert_eq!(reader.take_stats().filters, 0);
+}
+
+#[test]
+fn a_slab_of_one_row_is_read_as_it_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new("ids", 3, 2, 1).unwrap();
+    let rows: Oracle = [(vec![5, 6], vec![5, 6, 7])].into();
+    let origin = Origin::of_commit(1, 0, 1, 0);
+    let written = slab_rows(&layout, &rows).write(dir.path(), &origin, &WriteOptions::default());
+    let reader = Reader::open(dir.path(), &layout, &[written.unwrap().unwrap()]).unwrap();
+    let mut found = Vec::new();
+    reader.get_many(&[5, 6], &mut |_, row| found.extend_from_slice(row)).unwrap();
+    assert_eq!(found, [5, 6, 7]);
 }
 
 #[test]
