@@ -186,5 +186,4 @@ impl Fresh {
 }
 
 #[cfg(test)]
-#[path = "ids/tests.rs"]
 mod tests;

@@ -33,7 +33,9 @@ pub struct User {
     pub version: Option<Position>,
     /// All stored rows of the user are in memory.
     pub whole: bool,
+    /// The version deletes the user. Known of dirty ones alone: nothing else asks.
     deleted: bool,
+    /// The version differs from its slab.
     dirty: bool,
 }
 

@@ -9,7 +9,7 @@ fn version(user: u64, partition: i32, offset: i64, columns: u64) -> DimensionCha
     DimensionChange { user, position, columns: Symbol(columns), deleted: false }
 }
 
-/// The rows of the next slab, sorted.
+/// The rows of the next slab.
 fn dirty(users: &mut Users) -> Vec<u64> {
     let mut slab = SlabRows::new(layout());
     users.take_dirty(&mut slab);

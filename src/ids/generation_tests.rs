@@ -52,10 +52,9 @@ fn many_ids_are_fresh_once_wherever_a_commit_divides_them() {
     let mut ids = Generation::new(3);
     let commits = [0, 1, 40_000, 40_001, 90_000, 200_000];
     for pair in commits.windows(2) {
-        let fresh: Vec<u64> = (pair[0]..pair[1]).collect();
-        fresh.iter().for_each(|number| assert!(ids.insert(Id::new(id(*number), 5))));
-        let mut expected: Vec<[u64; WIDTH]> =
-            fresh.iter().map(|number| [id(*number)[0], id(*number)[1], 5]).collect();
+        let fresh: Vec<[u64; 2]> = (pair[0]..pair[1]).map(id).collect();
+        fresh.iter().for_each(|id| assert!(ids.insert(Id::new(*id, 5))));
+        let mut expected: Vec<[u64; WIDTH]> = fresh.iter().map(|id| [id[0], id[1], 5]).collect();
         expected.sort_unstable();
         assert_eq!(written(&mut ids), expected);
     }

@@ -5,15 +5,22 @@ use crate::model::fact::testing::NOTHING;
 use crate::sink::testing::Lake;
 
 const HOUR_US: i64 = 3_600_000_000;
+/// Generations are an hour long.
+const HORIZON_US: Option<i64> = Some(GENERATIONS_OF_HORIZON * HOUR_US);
+
+/// The generation of events of this hour.
+fn generation_of(hour: i64) -> u64 {
+    generation(hour * HOUR_US, HORIZON_US)
+}
 
 fn fact(number: u64, hour: i64, content: u32) -> Fact {
     let id = [number.wrapping_mul(0x9e37_79b9_7f4a_7c15), number];
     Fact { id, time: hour * HOUR_US, content, ..NOTHING }
 }
 
-/// The ids of a worker whose generations are an hour long.
+/// The ids of a worker, and its context.
 fn hourly(lake: &mut Lake) -> (Arc<WorkerContext>, IdSet) {
-    lake.job.dedup_horizon_us = Some(GENERATIONS_OF_HORIZON * HOUR_US);
+    lake.job.dedup_horizon_us = HORIZON_US;
     std::fs::create_dir_all(&lake.job.lake.state).unwrap();
     let context = lake.context();
     let ids = IdSet::new(&context);
@@ -55,13 +62,12 @@ fn every_id_is_new_once_and_is_written_with_the_generation_of_its_time() {
     let facts: Vec<&Fact> = facts.iter().chain(&facts[..2]).collect();
     let new = [true, true, true, true, true, true, false, false];
     assert_eq!(ids.insert(&facts), new);
-    let of = |hour| generation(hour * HOUR_US, Some(4 * HOUR_US));
     let (sizes, slabs) = write(&mut ids, &context, 1);
-    assert_eq!(sizes, BTreeMap::from([(of(0), 3), (of(5), 3)]));
+    assert_eq!(sizes, BTreeMap::from([(generation_of(0), 3), (generation_of(5), 3)]));
     let written: Vec<(u64, u64)> = slabs.iter().map(|slab| (slab.generation, slab.rows)).collect();
-    assert_eq!(written, [(of(0), 3), (of(5), 3)]);
+    assert_eq!(written, [(generation_of(0), 3), (generation_of(5), 3)]);
     assert_eq!(ids.insert(&[&fact(9, 5, 1)]), [true]);
-    assert_eq!(write(&mut ids, &context, 2).0, BTreeMap::from([(of(5), 1)]));
+    assert_eq!(write(&mut ids, &context, 2).0, BTreeMap::from([(generation_of(5), 1)]));
     assert_eq!(write(&mut ids, &context, 3), (BTreeMap::new(), Vec::new()));
 }
 
@@ -74,8 +80,7 @@ fn a_copy_conflicts_where_it_differs_from_the_winner_who_may_be_replaced() {
     assert!(!ids.conflicts(&fact(2, 0, 11)), "an id that nobody knows");
     ids.replace(&fact(1, 7, 11));
     assert!(ids.conflicts(&fact(1, 0, 10)) && !ids.conflicts(&fact(1, 0, 11)));
-    let of = generation(7 * HOUR_US, Some(4 * HOUR_US));
-    assert_eq!(write(&mut ids, &context, 1).0, BTreeMap::from([(of, 1)]));
+    assert_eq!(write(&mut ids, &context, 1).0, BTreeMap::from([(generation_of(7), 1)]));
 }
 
 #[test]

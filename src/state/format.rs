@@ -310,11 +310,12 @@ fn word(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::codec::WIDTH_MAX;
     use super::*;
 
     #[test]
     fn a_block_has_room_for_a_row_of_any_width_and_keeps_words_aligned() {
-        for width in 1..=24 {
+        for width in 1..=WIDTH_MAX {
             let row = width * WORD + CHECKSUM;
             for wanted in [1, 8, 95, 96, 97, 4096] {
                 let block_bytes = Geometry::block_bytes(wanted, width);
@@ -327,7 +328,7 @@ mod tests {
 
     #[test]
     fn numbers_that_no_slab_can_have_are_not_sound() {
-        for width in 1..=24 {
+        for width in 1..=WIDTH_MAX {
             let row = width * WORD + CHECKSUM;
             let good = Geometry { rows: 1, width, block_bytes: row, chunk_blocks: 1 };
             assert!(good.is_sound(1000));
