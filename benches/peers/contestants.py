@@ -11,6 +11,7 @@ import importlib.machinery
 import importlib.util
 import io
 import pathlib
+import string
 import subprocess
 import typing
 
@@ -18,7 +19,8 @@ import duckdb_sql
 import flink
 import install
 
-SCRIPT = pathlib.Path(__file__).resolve().parent.parent.parent / "scripts" / "bench"
+HERE = pathlib.Path(__file__).resolve().parent
+SCRIPT = HERE.parent.parent / "scripts" / "bench"
 loader = importlib.machinery.SourceFileLoader("bench", str(SCRIPT))
 bench = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench", loader))
 loader.exec_module(bench)
@@ -36,6 +38,13 @@ class Setup(typing.NamedTuple):
 
 def tidewater_kafka(setup, folder):
     return tidewater(bench.write_kafka_job(setup.data, folder, setup.brokers, bench.topics_of(setup.data)))
+
+
+def tidewater_aggregate(setup, folder):
+    job = folder / "job.toml"
+    template = string.Template((HERE / "regional.toml").read_text())
+    job.write_text(template.substitute(brokers=setup.brokers, **bench.topics_of(setup.data)))
+    return tidewater(job)
 
 
 def tidewater_files(setup, folder):

@@ -188,8 +188,8 @@ fn described(measured: &[Measured], base: Setting) -> String {
                 HumanCount(rate as u64).to_string(),
                 format!("{:.2}", rate / first),
                 format!("{:.2}", case.of(|run| run.seconds)),
-                format!("{:.2}", case.of(|run| run.cpu_seconds)),
-                HumanBytes(case.of(|run| run.peak_rss_bytes as f64) as u64).to_string(),
+                format!("{:.2}", case.of(|run| run.usage.cpu_seconds)),
+                HumanBytes(case.of(|run| run.usage.peak_rss_bytes as f64) as u64).to_string(),
             ]);
         }
         text += &format!("{}\n\n", aligned(table));
@@ -202,8 +202,8 @@ fn described(measured: &[Measured], base: Setting) -> String {
 
 /// Where time and memory of a run went.
 fn described_base(run: &Cost) -> String {
-    let all: f64 = run.stage_seconds.values().sum();
-    let mut stages: Vec<(&String, &f64)> = run.stage_seconds.iter().collect();
+    let all: f64 = run.usage.stage_seconds.values().sum();
+    let mut stages: Vec<(&String, &f64)> = run.usage.stage_seconds.iter().collect();
     stages.sort_unstable_by(|a, b| b.1.total_cmp(a.1));
     let mut times = table(&["stage", "seconds", "share"]);
     for (stage, seconds) in stages {
@@ -211,7 +211,7 @@ fn described_base(run: &Cost) -> String {
         times.add_row([stage.clone(), format!("{seconds:.2}"), share]);
     }
     let mut memory = table(&["collection", "in memory"]);
-    for (collection, bytes) in &run.memory_bytes {
+    for (collection, bytes) in &run.usage.memory_bytes {
         memory.add_row([collection.clone(), HumanBytes(*bytes).to_string()]);
     }
     format!("{}\n\n{}\n", aligned(times), aligned(memory))

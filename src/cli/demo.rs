@@ -5,14 +5,14 @@ mod story;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use thiserror::Error;
 
 use super::generate;
 use super::run::{describe, run_job};
 use super::show::Lake;
-use crate::driver::{Report, RunOptions};
+use crate::driver::{Outcome, Report, RunOptions};
 use crate::generate::History;
 use crate::generate::history::FILE_NAME;
 use crate::job;
@@ -128,8 +128,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     writeln!(out, "\nRunning the job {} …", file.display())?;
     let mut options = RunOptions::default();
     options.workers = args.workers.map_or(options.workers, usize::from);
-    let report = run_job(job::load(&file)?, &options, None)?;
-    let report = report.context("the only process has no report")?;
+    let Outcome::Report(report) = run_job(job::load(&file)?, &options, None)? else {
+        bail!("the only process has no report");
+    };
     write!(out, "{}", describe(&report))?;
     tell(&file, &report, &mut out)
 }

@@ -13,7 +13,9 @@ use indicatif::{HumanBytes, HumanCount};
 
 use super::supervise::supervise;
 use super::{health, processes, progress};
-use crate::driver::{self, COMMIT_RECORDS, Controls, Report, RunOptions, STEP_RECORDS, State};
+use crate::driver::{
+    self, COMMIT_RECORDS, Controls, Outcome, Report, RunOptions, STEP_RECORDS, State,
+};
 use crate::job;
 use crate::model::{Commit, Epoch};
 
@@ -60,7 +62,7 @@ pub struct Args {
     /// Memory for users and their rows; beyond it they are read from disk again
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub user_memory: usize,
-    /// Write what each commit cost to FILE, one JSON object a line: input, state, tables, seconds
+    /// Append what each commit cost to FILE, one JSON object a line: input, state, tables, seconds
     #[arg(long, value_name = "FILE")]
     pub work: Option<PathBuf>,
     /// Answer GET /live and GET /ready on this address: 200, or 503 and why
@@ -74,7 +76,7 @@ pub struct Args {
     pub give_up_after: u32,
     #[command(flatten)]
     pub processes: processes::Args,
-    /// How the report at the end is printed
+    /// How the report at the end is printed; processes beside process 0 have no text for people
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
 }
@@ -103,14 +105,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let job = job::load(&args.job)?;
     let options = options(args)?;
-    // Process 0 has the report.
-    let Some(report) = run_job(job, &options, args.health)? else { return Ok(()) };
-    let mut out = std::io::stdout().lock();
-    match args.output {
-        Output::Json => writeln!(out, "{}", serde_json::to_string(&report)?),
-        Output::Text => write!(out, "{}", describe(&report)),
-    }
-    .context("cannot write the report")
+    let outcome = run_job(job, &options, args.health)?;
+    let text = match (args.output, &outcome) {
+        (Output::Json, _) => serde_json::to_string(&outcome)? + "\n",
+        (Output::Text, Outcome::Report(report)) => describe(report),
+        (Output::Text, Outcome::Beside(_)) => String::new(),
+    };
+    write!(std::io::stdout().lock(), "{text}").context("cannot write the report")
 }
 
 fn options(args: &Args) -> anyhow::Result<RunOptions> {
@@ -136,7 +137,7 @@ pub fn run_job(
     job: job::Job,
     options: &RunOptions,
     health: Option<SocketAddr>,
-) -> anyhow::Result<Option<Report>> {
+) -> anyhow::Result<Outcome> {
     let controls = Controls::default();
     stop_at_interrupt(&controls.stop)?;
     if let Some(address) = health {
@@ -155,10 +156,10 @@ pub fn run_job(
         .name("progress".to_owned())
         .spawn(move || progress::show(&end, line))
         .context("cannot start the thread that shows progress")?;
-    let report = driver::run(job, options, &controls);
+    let outcome = driver::run(job, options, &controls);
     drop(ended);
     shown.join().ok();
-    report
+    outcome
 }
 
 /// `PORT` alone is a port of the loopback interface.
@@ -234,7 +235,7 @@ pub fn describe(report: &Report) -> String {
         "  {} dimension records, {} changes of current rows, {} of memory at most\n",
         HumanCount(totals.dimension_records),
         HumanCount(totals.changes),
-        HumanBytes(report.peak_rss_bytes),
+        HumanBytes(report.usage.peak_rss_bytes),
     );
     for (name, table) in &report.tables {
         text += &format!("  {name}: {} rows\n", HumanCount(table.rows));

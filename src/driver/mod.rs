@@ -36,7 +36,7 @@ pub(crate) use open::decode;
 pub use open::open_lake;
 pub use progress::{Progress, State};
 pub use refusal::{Refused, is_refusal};
-pub use report::{Report, TableReport};
+pub use report::{Outcome, Report, TableReport, Usage};
 
 use self::sweep::Sweep;
 use crate::clock::{Clock, SystemClock};
@@ -119,16 +119,18 @@ pub struct Controls {
     pub progress: Arc<std::sync::OnceLock<Arc<Progress>>>,
 }
 
-/// Runs a job to the end of its input, or until it is stopped. The report comes from process 0 alone.
-pub fn run(job: Job, options: &RunOptions, controls: &Controls) -> anyhow::Result<Option<Report>> {
+/// Runs a job to the end of its input, or until it is stopped. The report comes from process 0.
+pub fn run(job: Job, options: &RunOptions, controls: &Controls) -> anyhow::Result<Outcome> {
     let job = Arc::new(job);
     let listen = |processes| Listener::bind(processes, &job, options.workers, options.follow);
     let listener = options.processes.as_ref().map(listen).transpose()?;
     match listener {
         Some(listener) if options.share().process > 0 => {
-            run_beside(&job, options, controls, listener).map(|()| None)
+            run_beside(&job, options, controls, listener).map(Outcome::Beside)
         }
-        listener => lead(&job, options, controls, listener).map(Some),
+        listener => {
+            lead(&job, options, controls, listener).map(|report| Outcome::Report(Box::new(report)))
+        }
     }
 }
 
@@ -159,7 +161,7 @@ fn run_beside(
     options: &RunOptions,
     controls: &Controls,
     listener: Listener,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Usage> {
     let mut joined = listener.join(job)?;
     let opened = match open::open_beside(job, options, joined.incarnation, joined.commit) {
         Ok(opened) => opened,
@@ -168,5 +170,6 @@ fn run_beside(
     let cluster = joined.ready()?;
     let progress = Arc::new(Progress::new(opened.commit));
     controls.progress.set(Arc::clone(&progress)).ok();
-    threads::run_beside(job, options, opened, cluster, &progress, &controls.stop)
+    threads::run_beside(job, options, opened, cluster, &progress, &controls.stop)?;
+    Ok(Usage::of(&progress.meters))
 }

@@ -1,9 +1,10 @@
-//! The report of a run: one JSON object, or a few lines for people.
+//! The report of a run: one JSON object, or a few lines for people. Processes beside process 0 report what
+//! they used.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::threads::Finished;
 use crate::job::Job;
@@ -30,10 +31,9 @@ pub struct Report {
     pub seconds: f64,
     /// Event records by wall time.
     pub events_per_second: f64,
-    /// Time on processors, of all threads.
-    pub cpu_seconds: f64,
-    /// The most memory that the process held.
-    pub peak_rss_bytes: u64,
+    /// What this process used.
+    #[serde(flatten)]
+    pub usage: Usage,
     /// What the tables contain.
     pub cut: Cut,
     /// The tables, by full name.
@@ -42,10 +42,29 @@ pub struct Report {
     pub state_work: BTreeMap<String, StateWork>,
     /// What was written to tables, by name.
     pub table_work: BTreeMap<String, TableWork>,
-    /// How long each stage was at work, summed over the threads of this process.
+}
+
+/// What a process used.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Time on processors, of all threads.
+    pub cpu_seconds: f64,
+    /// The most memory that the process held.
+    pub peak_rss_bytes: u64,
+    /// How long each stage was at work, summed over threads.
     pub stage_seconds: BTreeMap<String, f64>,
-    /// The most that each collection of state held in memory at the end of a commit, in this process.
+    /// The most that each collection of state held in memory at the end of a commit.
     pub memory_bytes: BTreeMap<String, u64>,
+}
+
+/// What a process of a run has to say at its end.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// The only process, or process 0.
+    Report(Box<Report>),
+    /// A process beside process 0.
+    Beside(Usage),
 }
 
 /// A table at the end of a run.
@@ -79,14 +98,35 @@ impl Report {
             commits: committer.commit.0 - start.0,
             seconds,
             events_per_second: work.totals.records as f64 / seconds.max(1e-9),
-            cpu_seconds: cpu_seconds(),
-            peak_rss_bytes: peak_rss_bytes(),
+            usage: Usage::of(meters),
             cut: committer.stored.cut.clone(),
             tables: tables.collect(),
             state_work: work.state,
             table_work: work.tables,
+        }
+    }
+}
+
+impl Usage {
+    /// What this process used until now.
+    pub(super) fn of(meters: &Meters) -> Self {
+        Usage {
+            cpu_seconds: cpu_seconds(),
+            peak_rss_bytes: peak_rss_bytes(),
             stage_seconds: meters.seconds(),
             memory_bytes: meters.memory(),
+        }
+    }
+
+    /// Adds what another process of the run used; peaks are added as if they had been at the same time.
+    pub fn add(&mut self, other: Usage) {
+        self.cpu_seconds += other.cpu_seconds;
+        self.peak_rss_bytes += other.peak_rss_bytes;
+        for (stage, seconds) in other.stage_seconds {
+            *self.stage_seconds.entry(stage).or_default() += seconds;
+        }
+        for (collection, bytes) in other.memory_bytes {
+            *self.memory_bytes.entry(collection).or_default() += bytes;
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn lead(
     progress: &Arc<Progress>,
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<Finished> {
-    let log = options.work.as_deref().map(WorkLog::create).transpose()?;
+    let log = options.work.as_deref().map(WorkLog::open).transpose()?;
     let failure = Arc::new(Failure::default());
     let (told, told_queue) = bounded::<(usize, Told)>(TOLD_MAX);
     let mut others = Others::connect(cluster, &told, &failure)?;
@@ -238,8 +238,10 @@ struct WorkLog {
 }
 
 impl WorkLog {
-    fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = File::create(path).with_context(|| cannot_write(path))?;
+    /// Goes on at the end of what runs before have written.
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::options().create(true).append(true).open(path);
+        let file = file.with_context(|| cannot_write(path))?;
         Ok(WorkLog { path: path.to_owned(), file })
     }
 

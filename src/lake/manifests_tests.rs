@@ -102,6 +102,7 @@ proptest! {
         let live = added + existing;
         prop_assert_eq!(entries.live(), live as u64);
         prop_assert_eq!(entries.is_empty(), live + deleted == 0);
+        prop_assert!(Entries::default().is_empty());
         let before = paths(std::slice::from_ref(&entries));
         let parts = entries.split(full as u64);
         prop_assert_eq!(paths(&parts), before);

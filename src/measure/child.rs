@@ -7,26 +7,23 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::driver::Usage;
 use crate::sink::{StateWork, TableWork};
 
 /// What a run cost.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Cost {
-    /// Wall time of the whole process.
+    /// Wall time, from the start of the first process to the end of the last one.
     pub seconds: f64,
-    /// Time on processors, of process 0 if there are several.
-    pub cpu_seconds: f64,
-    /// The most memory that it held, process 0 if there are several.
-    pub peak_rss_bytes: u64,
     /// What it did in that time.
     #[serde(flatten)]
     pub effort: Effort,
-    /// How long each stage was at work, summed over threads.
-    pub stage_seconds: BTreeMap<String, f64>,
-    /// What each collection of state held in memory.
-    pub memory_bytes: BTreeMap<String, u64>,
+    /// What all its processes used.
+    #[serde(flatten)]
+    pub usage: Usage,
 }
 
 /// What a run did, summed over its commits.
@@ -59,10 +56,8 @@ struct Report {
     dimension_records: u64,
     events: u64,
     changes: u64,
-    cpu_seconds: f64,
-    peak_rss_bytes: u64,
-    stage_seconds: BTreeMap<String, f64>,
-    memory_bytes: BTreeMap<String, u64>,
+    #[serde(flatten)]
+    usage: Usage,
     state_work: BTreeMap<String, StateWork>,
     table_work: BTreeMap<String, TableWork>,
 }
@@ -148,7 +143,11 @@ impl Program {
         let ended: Vec<anyhow::Result<Vec<u8>>> =
             (0..).zip(children).map(|(process, child)| self.end(child, &words(process))).collect();
         let said: Vec<Vec<u8>> = ended.into_iter().collect::<Result<_, _>>()?;
-        cost(&said[0], started)
+        let mut cost = cost(&said[0], started)?;
+        for beside in &said[1..] {
+            cost.usage.add(parsed(beside)?);
+        }
+        Ok(cost)
     }
 }
 
@@ -163,14 +162,10 @@ fn run_words(job: &Path, workers: Option<u16>) -> Vec<OsString> {
 
 fn cost(said: &[u8], started: Instant) -> anyhow::Result<Cost> {
     let seconds = started.elapsed().as_secs_f64();
-    let report: Report =
-        serde_json::from_slice(said).context("a run's report is not what it should be")?;
-    Ok(Cost {
-        seconds,
-        cpu_seconds: report.cpu_seconds,
-        peak_rss_bytes: report.peak_rss_bytes,
-        effort: report.effort(),
-        stage_seconds: report.stage_seconds,
-        memory_bytes: report.memory_bytes,
-    })
+    let report: Report = parsed(said)?;
+    Ok(Cost { seconds, effort: report.effort(), usage: report.usage })
+}
+
+fn parsed<T: DeserializeOwned>(said: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(said).context("a run's report is not what it should be")
 }

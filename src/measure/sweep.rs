@@ -20,11 +20,11 @@ pub enum Sweep {
     Sources,
     /// Commits every 0.2 s, 1 s, 10 s and 30 s
     CommitIntervals,
-    /// A quarter, all, and four times as many events
+    /// A tenth, half, all, and five times as many events
     Events,
     /// 1, 8 and 64 partitions
     Partitions,
-    /// A thousand to a million users
+    /// A thousand to ten million users
     Users,
     /// 1, 2 and 4 aggregates in the job
     Aggregates,
@@ -118,13 +118,14 @@ impl Sweep {
                     case(format!("{} s", ms as f64 / 1e3), setting)
                 })
                 .into(),
-            Sweep::Events => [(base.events / 4).max(1), base.events, base.events.saturating_mul(4)]
+            Sweep::Events => [(1, 10), (1, 2), (1, 1), (5, 1)]
+                .map(|(times, part)| (base.events / part).max(1).saturating_mul(times))
                 .map(|events| case(short(events), Setting { events, ..base }))
                 .into(),
             Sweep::Partitions => [1, 8, 64]
                 .map(|partitions| case(format!("{partitions}"), Setting { partitions, ..base }))
                 .into(),
-            Sweep::Users => [1_000, 10_000, 100_000, 1_000_000]
+            Sweep::Users => [1_000, 10_000, 100_000, 1_000_000, 10_000_000]
                 .map(|users| case(short(users), Setting { users, ..base }))
                 .into(),
             Sweep::Aggregates => [1, 2, 4]
@@ -337,7 +338,7 @@ mod tests {
         assert_eq!(names(Sweep::Sources, false), ["made up", "directory"]);
         assert_eq!(names(Sweep::Sources, true), ["made up", "directory", "Kafka"]);
         assert_eq!(names(Sweep::CommitIntervals, false), ["0.2 s", "1 s", "10 s", "30 s"]);
-        assert_eq!(names(Sweep::Events, false), ["500k", "2M", "8M"]);
+        assert_eq!(names(Sweep::Events, false), ["200k", "1M", "2M", "10M"]);
         for case in Sweep::Users.cases(BASE, false) {
             assert_eq!(Setting { users: BASE.users, ..case.setting }, BASE);
         }

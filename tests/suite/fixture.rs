@@ -142,7 +142,10 @@ impl Fixture {
         for (process, end) in ends.iter().enumerate() {
             let stderr = String::from_utf8_lossy(&end.stderr);
             assert!(end.status.success(), "process {process} of {count}: {}\n{stderr}", end.status);
-            assert_eq!(end.stdout.is_empty(), process > 0, "process 0 reports");
+            let said: Value = serde_json::from_slice(&end.stdout).unwrap();
+            let of_all = ["cpu_seconds", "peak_rss_bytes", "stage_seconds", "memory_bytes"];
+            assert!(of_all.iter().all(|key| !said[key].is_null()), "process {process}: {said}");
+            assert_eq!(said["commit"].is_null(), process > 0, "process 0 reports: {said}");
         }
         serde_json::from_slice(&ends[0].stdout).unwrap()
     }

@@ -33,16 +33,20 @@ fn event(number: usize, user: usize) -> String {
     )
 }
 
-/// Runs the job and adds up the blocks that it read for its commits.
+/// Runs the job and adds up the blocks that it read for its commits; their lines follow those of the runs
+/// before.
 fn blocks_read(fixture: &Fixture, workers: &str) -> u64 {
     let work = fixture.path("work.jsonl");
+    let lines = || std::fs::read_to_string(&work).unwrap_or_default();
+    let before = lines().lines().count();
     let output =
         output_of(fixture.command(&["--workers", workers, "--work", work.to_str().unwrap()]));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
-    let commits = std::fs::read_to_string(work).unwrap();
-    assert!(!commits.is_empty(), "{stderr}");
-    let commits = commits.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let commits = lines();
+    assert!(commits.lines().count() > before, "{stderr}");
+    let commits = commits.lines().skip(before);
+    let commits = commits.map(|line| serde_json::from_str::<Value>(line).unwrap());
     let blocks = commits.map(|commit| {
         let collections = commit["state"].as_object().unwrap().values();
         collections.map(|read| read["blocks_read"].as_u64().unwrap()).sum::<u64>()
@@ -74,4 +78,28 @@ fn a_small_change_reads_the_blocks_of_what_it_touches() {
     fixture.append("events", 0, event(EVENTS + 1, USERS + 1));
     let stranger = blocks_read(&fixture, "2");
     assert!(stranger <= 8, "a user without history reads {stranger} of {stored} blocks");
+}
+
+/// Keys that a first run of several commits looked up in slabs, of ids and of the rows of users.
+fn keys_sought(arguments: &[&str]) -> [u64; 2] {
+    let fixture = Fixture::new(&small::job("small"));
+    for partition in 0..6 {
+        let events = |number| event(number, number % 50);
+        let from = 100 * partition as usize;
+        fixture.append("events", partition, (from..from + 100).map(events).collect::<String>());
+    }
+    // A batch is of one partition, and is a commit.
+    let each = ["--workers=1", "--step-records=1", "--commit-records=1"];
+    let report = fixture.report(&[&each, arguments].concat());
+    assert!(report["commits"].as_u64().unwrap() > 3, "{report}");
+    ["ids", "rows.regional"].map(|name| report["state_work"][name]["keys_sought"].as_u64().unwrap())
+}
+
+#[test]
+fn what_memory_has_no_room_for_is_looked_up_in_slabs_and_the_rest_is_not() {
+    assert_eq!(keys_sought(&[]), [0, 0]);
+    let [ids, users] = keys_sought(&["--dedup-memory=0"]);
+    assert!(ids >= 300 && users == 0, "{ids} ids, {users} users");
+    let [ids, users] = keys_sought(&["--user-memory=0"]);
+    assert!(ids == 0 && users >= 100, "{ids} ids, {users} users");
 }
