@@ -23,7 +23,7 @@ use super::reader::Counters;
 
 /// A chunk's filter is read when so many probes have fallen into the chunk: by then reading blocks
 /// in vain has cost about as much as the filter.
-pub(crate) const FILTER_AFTER_PROBES: usize = 64;
+pub(crate) const FILTER_AFTER_PROBES: usize = 16;
 
 /// An open slab.
 #[derive(Debug)]

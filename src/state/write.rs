@@ -30,7 +30,7 @@ pub struct WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { block_bytes: 16 << 10, chunk_blocks: 1024 }
+        Self { block_bytes: 16 << 10, chunk_blocks: 256 }
     }
 }
 

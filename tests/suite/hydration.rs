@@ -67,7 +67,7 @@ fn a_small_change_reads_the_blocks_of_what_it_touches() {
     let stored = blocks_stored(&fixture.path(small::STATE));
     assert!(stored > 150, "{stored} blocks say nothing");
     // A block of each slab that may hold the id, or the user's row, version or steps. (Reading a block costs
-    // less than reading the filter of a thousand blocks, which comes into play with more look-ups.)
+    // less than reading the filter of hundreds of blocks, which comes into play with more look-ups.)
     fixture.append("events", 0, event(EVENTS, 77));
     let one_event = blocks_read(&fixture, "1");
     assert!((1..=8).contains(&one_event), "one event reads {one_event} of {stored} blocks");
