@@ -15,7 +15,7 @@ use crate::job::{AggregateLayout, AggregateSpec, SumSlot};
 use crate::model::time::window_start;
 use crate::model::{Fact, Symbol};
 use crate::rows::{END, Link, Rows};
-use crate::state::SlabRows;
+use crate::state::{Layout, SlabRows};
 use crate::users::UserIndex;
 
 /// Words of a row's key: user, window, event group.
@@ -24,6 +24,11 @@ pub const KEY: usize = 3;
 const COUNT: usize = 3;
 /// The first word of the sums: for each one its value (two words if wide) and its number of values.
 const SUMS: usize = 4;
+
+/// The layout of the slabs of an aggregate's rows, which are `width` words long.
+pub fn layout(name: &str, width: usize) -> Layout {
+    Layout { collection: format!("rows.{name}"), width, key: KEY, filter: KEY }
+}
 
 /// The rows of one aggregate on one worker.
 #[derive(Debug)]

@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::changes::{Delta, SumDelta};
-use crate::hydrate::rows_layout;
 use crate::job::{GroupColumn, Side};
 use crate::model::ColumnType;
 use crate::model::fact::testing::NOTHING;
@@ -148,7 +147,7 @@ impl Bench {
 
     fn commit(&mut self, evict: bool) {
         let width = self.aggregate.width();
-        let mut slab = SlabRows::new(rows_layout("a", width));
+        let mut slab = SlabRows::new(layout("a", width));
         self.aggregate.take_dirty(&mut slab);
         let words = slab.into_buckets().concat();
         let rows = words.chunks_exact(width).map(|row| (row[..KEY].to_vec(), row.to_vec()));

@@ -58,7 +58,10 @@ pub fn dedup<'s>(
         drop(capabilities);
         move |frontiers| {
             let _at_work = stage.at_work();
-            input.for_each(|capability, facts| state.absorb(&capability, facts));
+            input.for_each(|capability, facts| {
+                stage.took(Parcel::rows_of(facts));
+                state.absorb(&capability, facts);
+            });
             let mut parts_out = finished.activate();
             for (capability, parts) in state.finished() {
                 parts_out.session(&capability).give_iterator(parts.into_iter());

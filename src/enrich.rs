@@ -83,8 +83,14 @@ pub fn enrich<'s>(
         drop(capabilities);
         move |frontiers| {
             let _at_work = stage.at_work();
-            facts.for_each(|capability, facts| state.absorb_facts(&capability, facts));
-            versions.for_each(|capability, changes| state.absorb_versions(&capability, changes));
+            facts.for_each(|capability, facts| {
+                stage.took(Parcel::rows_of(facts));
+                state.absorb_facts(&capability, facts);
+            });
+            versions.for_each(|capability, changes| {
+                stage.took(changes.len());
+                state.absorb_versions(&capability, changes);
+            });
             let mut parts_out = finished.activate();
             for (capability, parts) in state.finished() {
                 parts_out.session(&capability).give_iterator(parts.into_iter());

@@ -13,7 +13,7 @@
 use crate::changes::{Changes, GroupKey};
 use crate::job::{FunnelLayout, FunnelSpec};
 use crate::model::{Fact, Symbol};
-use crate::state::SlabRows;
+use crate::state::{Layout, SlabRows};
 use crate::users::UserIndex;
 
 /// Words of a slab row, all of them key: the user, and a step event as [`pack`] makes it.
@@ -21,6 +21,11 @@ pub const WIDTH: usize = 2;
 
 /// The time of a step that is not on the path.
 const NEVER: i64 = i64::MAX;
+
+/// The layout of the slabs of a funnel's step events.
+pub fn layout(name: &str) -> Layout {
+    Layout { collection: format!("steps.{name}"), width: WIDTH, key: WIDTH, filter: 1 }
+}
 
 /// The paths of one funnel on one worker.
 #[derive(Debug)]

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::hydrate::steps_layout;
 use crate::model::fact::testing::NOTHING;
 
 fn path(events: &[(i64, u8)], steps: u8, within_us: Option<i64>) -> u8 {
@@ -170,7 +169,7 @@ impl Bench {
                 self.funnel.relocate(UserIndex(user), from, Symbol(group), &mut changes);
             }
             Event::Commit(evict) => {
-                let mut slab = SlabRows::new(steps_layout("f"));
+                let mut slab = SlabRows::new(layout("f"));
                 self.funnel.take_fresh(&mut slab);
                 let words = slab.into_buckets().concat();
                 self.written.extend(words.chunks_exact(WIDTH).map(<[u64]>::to_vec));

@@ -8,6 +8,7 @@
 
 use crate::aggregate::{self, RowKey};
 use crate::enrich::Tables;
+use crate::funnel;
 use crate::ids;
 use crate::job::{FactLayout, Job};
 use crate::model::{DimensionChange, Fact};
@@ -24,25 +25,13 @@ pub struct Hydration {
     funnels: Vec<Reader>,
 }
 
-/// The layout of the slabs of an aggregate's rows.
-pub fn rows_layout(name: &str, width: usize) -> Layout {
-    let key = aggregate::KEY;
-    Layout { collection: format!("rows.{name}"), width, key, filter: key }
-}
-
-/// The layout of the slabs of a funnel's step events.
-pub fn steps_layout(name: &str) -> Layout {
-    let width = crate::funnel::WIDTH;
-    Layout { collection: format!("steps.{name}"), width, key: width, filter: 1 }
-}
-
 /// The layouts of all collections of a job.
 pub fn all_layouts(job: &Job, layout: &FactLayout) -> Vec<Layout> {
     let mut layouts = vec![ids::layout(), users::layout()];
     for (spec, place) in job.aggregates.iter().zip(&layout.aggregates) {
-        layouts.push(rows_layout(&spec.name, aggregate::row_width(&place.sums)));
+        layouts.push(aggregate::layout(&spec.name, aggregate::row_width(&place.sums)));
     }
-    layouts.extend(job.funnels.iter().map(|spec| steps_layout(&spec.name)));
+    layouts.extend(job.funnels.iter().map(|spec| funnel::layout(&spec.name)));
     layouts
 }
 
@@ -55,9 +44,9 @@ impl Hydration {
         Hydration {
             dimension: open(users::layout()),
             aggregates: rows
-                .map(|(spec, rows)| open(rows_layout(&spec.name, rows.width())))
+                .map(|(spec, rows)| open(aggregate::layout(&spec.name, rows.width())))
                 .collect(),
-            funnels: job.funnels.iter().map(|spec| open(steps_layout(&spec.name))).collect(),
+            funnels: job.funnels.iter().map(|spec| open(funnel::layout(&spec.name))).collect(),
         }
     }
 

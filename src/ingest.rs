@@ -87,7 +87,10 @@ pub fn ingest<'s>(
             let _at_work = stage.at_work();
             for _ in 0..BATCHES_PER_TURN {
                 match state.next() {
-                    Step::Decoded(epoch, decoded) => outputs.give(&held, epoch, *decoded),
+                    Step::Decoded(epoch, decoded) => {
+                        stage.took(decoded.records);
+                        outputs.give(&held, epoch, *decoded);
+                    }
                     Step::Closed(next, counts) => {
                         outputs.give_counts(&held[FINISHED], counts);
                         held.iter_mut().for_each(|held| held.downgrade(&next));
@@ -166,6 +169,8 @@ type PartitionCounts = BTreeMap<(Role, i32), Counts>;
 /// What a batch becomes.
 #[derive(Default)]
 struct Decoded {
+    /// Of the batch.
+    records: usize,
     facts: Option<Parcels<Fact>>,
     payload: Option<Payload>,
     versions: Vec<DimensionChange>,
@@ -239,7 +244,7 @@ impl State {
     }
 
     fn decode(&mut self, role: Role, batch: &RawBatch) -> Decoded {
-        let mut decoded = Decoded::default();
+        let mut decoded = Decoded { records: batch.records.len(), ..Decoded::default() };
         let mut letters = Vec::new();
         match (role, &mut self.dimension) {
             (Role::Events, _) => {

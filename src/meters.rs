@@ -1,4 +1,5 @@
-//! Where the time and the memory of a run go: how long each stage was at work, how much each collection held.
+//! Where the time and the memory of a run go: how long each stage was at work, how many records it took in,
+//! and how much each collection held.
 //!
 //! Always on: a stage reads the clock when an operator or a job of a lane begins and ends, never for a
 //! record.
@@ -15,10 +16,11 @@ pub struct Meters {
     memory: Arc<Mutex<BTreeMap<(String, usize), u64>>>,
 }
 
-/// The time that a stage was at work, summed over threads.
+/// The time that a stage was at work and the records that it took in, summed over threads.
 #[derive(Debug, Clone, Default)]
 pub struct Stage {
     nanos: Arc<AtomicU64>,
+    records: Arc<AtomicU64>,
 }
 
 /// A stage is at work until this is dropped.
@@ -49,6 +51,17 @@ impl Meters {
         stages.iter().map(|(name, stage)| (name.clone(), seconds(stage))).collect()
     }
 
+    /// Records of each operator of the dataflow.
+    pub fn records(&self) -> BTreeMap<String, u64> {
+        let stages = self.stages.lock().unwrap_or_else(|held| held.into_inner());
+        let records =
+            stages.iter().map(|(name, stage)| (name, stage.records.load(Ordering::Relaxed)));
+        records
+            .filter(|(_, records)| *records > 0)
+            .map(|(name, records)| (name.clone(), records))
+            .collect()
+    }
+
     /// The most that each collection held at the end of a commit, summed over workers.
     pub fn memory(&self) -> BTreeMap<String, u64> {
         let memory = self.memory.lock().unwrap_or_else(|held| held.into_inner());
@@ -64,6 +77,11 @@ impl Stage {
     /// Begins work.
     pub fn at_work(&self) -> AtWork<'_> {
         AtWork { stage: self, since: Instant::now() }
+    }
+
+    /// Notes that so many records came in.
+    pub fn took(&self, records: usize) {
+        self.records.fetch_add(records as u64, Ordering::Relaxed);
     }
 
     fn add(&self, time: Duration) {
@@ -82,13 +100,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_of_a_stage_add_up_over_its_handles() {
+    fn times_and_records_of_a_stage_add_up_over_its_handles() {
         let meters = Meters::default();
         meters.stage("decode").add(Duration::from_millis(200));
         meters.clone().stage("decode").add(Duration::from_millis(300));
         drop(meters.stage("write").at_work());
         let seconds = meters.seconds();
         assert_eq!(seconds["decode"], 0.5);
+        [2, 3].into_iter().for_each(|records| meters.stage("decode").took(records));
+        assert_eq!(meters.records(), BTreeMap::from([("decode".to_owned(), 5)]));
         assert!(seconds["write"] < 0.1);
     }
 

@@ -205,10 +205,12 @@ fn described_base(run: &Cost) -> String {
     let all: f64 = run.usage.stage_seconds.values().sum();
     let mut stages: Vec<(&String, &f64)> = run.usage.stage_seconds.iter().collect();
     stages.sort_unstable_by(|a, b| b.1.total_cmp(a.1));
-    let mut times = table(&["stage", "seconds", "share"]);
+    let mut times = table(&["stage", "seconds", "share", "records"]);
     for (stage, seconds) in stages {
         let share = format!("{:.1} %", seconds / all * 100.0);
-        times.add_row([stage.clone(), format!("{seconds:.2}"), share]);
+        let records = run.usage.stage_records.get(stage).map(|records| HumanCount(*records));
+        let records = records.map(|records| records.to_string()).unwrap_or_default();
+        times.add_row([stage.clone(), format!("{seconds:.2}"), share, records]);
     }
     let mut memory = table(&["collection", "in memory"]);
     for (collection, bytes) in &run.usage.memory_bytes {

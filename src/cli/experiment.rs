@@ -162,16 +162,28 @@ fn by_change(points: &[Point], y: impl Fn(&Point) -> f64) -> Vec<Line> {
     points.chunk_by(|a, b| a.change == b.change).map(line).collect()
 }
 
+/// The operators whose records are told, and the names of their columns.
+const OPERATORS: [(&str, &str); 4] = [
+    ("ingest::decode", "decoded"),
+    ("dedup::admit", "deduplicated"),
+    ("enrich::users", "enriched"),
+    ("current::leaves", "group_changes"),
+];
+
 fn csv(points: &[Point]) -> String {
     let mut text = String::from(
         "change,size,share,seconds,recompute_seconds,times_faster,records,events,keys_sought,\
          state_bytes_read,state_rows_written,state_bytes_written,changes,files_written,\
-         table_bytes_written\n",
+         table_bytes_written",
     );
-    for Point { change, size, share, seconds, recompute_seconds, times_faster, work } in points {
+    OPERATORS.iter().for_each(|(_, column)| text += &format!(",{column}"));
+    text += "\n";
+    for point in points {
+        let Point { change, size, share, seconds, recompute_seconds, times_faster, .. } = point;
+        let work = &point.work;
         text += &format!(
             "{change},{size},{share},{seconds:.4},{recompute_seconds:.4},{times_faster:.3},\
-             {},{},{},{},{},{},{},{},{}\n",
+             {},{},{},{},{},{},{},{},{}",
             work.records,
             work.events,
             work.keys_sought,
@@ -182,8 +194,14 @@ fn csv(points: &[Point]) -> String {
             work.files_written,
             work.table_bytes_written,
         );
+        OPERATORS.iter().for_each(|(operator, _)| text += &format!(",{}", took(point, operator)));
+        text += "\n";
     }
     text
+}
+
+fn took(point: &Point, operator: &str) -> u64 {
+    point.stage_records.get(operator).copied().unwrap_or_default()
 }
 
 /// The table for people, and where the lines cross.
@@ -198,6 +216,7 @@ fn described(points: &[Point]) -> String {
         "faster",
         "keys sought",
         "rows of state",
+        "group changes",
         "changed rows",
         "files",
         "tables",
@@ -214,6 +233,7 @@ fn described(points: &[Point]) -> String {
             format!("{:.1} ×", point.times_faster),
             HumanCount(work.keys_sought).to_string(),
             HumanCount(work.state_rows_written).to_string(),
+            HumanCount(took(point, "current::leaves")).to_string(),
             HumanCount(work.changes).to_string(),
             HumanCount(work.files_written).to_string(),
             HumanBytes(work.table_bytes_written).to_string(),

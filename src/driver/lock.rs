@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
@@ -18,6 +19,10 @@ use rustix::fs::{FlockOperation, flock};
 use super::refusal::Refused;
 use crate::job::Job;
 use crate::model::Incarnation;
+
+/// A file that nothing refers to may be deleted when it is this old: a margin, in case that someone still has
+/// to do with it.
+pub(super) const ORPHAN_AGE_MIN: Duration = Duration::from_secs(3600);
 
 /// What runs that did not end well have left behind in the folders of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

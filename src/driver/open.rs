@@ -11,9 +11,8 @@ use fail::fail_point;
 
 use super::RunOptions;
 use super::age::check_age;
-use super::lock::Lock;
+use super::lock::{Lock, ORPHAN_AGE_MIN};
 use super::refusal::Refused;
-use super::sweep::ORPHAN_AGE_MIN;
 use crate::clock::file_time;
 use crate::job::{Job, SourceSpec, differences};
 use crate::lake::catalog::{Catalog, JobRow, JobSwap, NewTable};

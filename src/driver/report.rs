@@ -53,6 +53,9 @@ pub struct Usage {
     pub peak_rss_bytes: u64,
     /// How long each stage was at work, summed over threads.
     pub stage_seconds: BTreeMap<String, f64>,
+    /// Records that each operator of the dataflow took in: events and versions, and at the end groups whose
+    /// totals change.
+    pub stage_records: BTreeMap<String, u64>,
     /// The most that each collection of state held in memory at the end of a commit.
     pub memory_bytes: BTreeMap<String, u64>,
 }
@@ -114,6 +117,7 @@ impl Usage {
             cpu_seconds: cpu_seconds(),
             peak_rss_bytes: peak_rss_bytes(),
             stage_seconds: meters.seconds(),
+            stage_records: meters.records(),
             memory_bytes: meters.memory(),
         }
     }
@@ -124,6 +128,9 @@ impl Usage {
         self.peak_rss_bytes += other.peak_rss_bytes;
         for (stage, seconds) in other.stage_seconds {
             *self.stage_seconds.entry(stage).or_default() += seconds;
+        }
+        for (stage, records) in other.stage_records {
+            *self.stage_records.entry(stage).or_default() += records;
         }
         for (collection, bytes) in other.memory_bytes {
             *self.memory_bytes.entry(collection).or_default() += bytes;

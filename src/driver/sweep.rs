@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::lock::Leftovers;
+use super::lock::{Leftovers, ORPHAN_AGE_MIN};
 use super::open::Opened;
 use crate::clock::{Clock, SystemClock, file_time};
 use crate::job::Job;
@@ -21,9 +21,6 @@ use crate::lake::maintain::{Orphans, sweep_orphans};
 use crate::lake::storage::Store;
 use crate::lake::table::{LoadedTable, TableError};
 
-/// A file that nothing refers to may be deleted when it is this old: a margin, in case that someone still has
-/// to do with it.
-pub(super) const ORPHAN_AGE_MIN: Duration = Duration::from_secs(3600);
 /// A run that is done waits so long for its sweep, and then leaves the rest to the next one.
 const END_WAIT_MAX: Duration = Duration::from_secs(5);
 

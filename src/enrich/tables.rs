@@ -3,11 +3,10 @@
 //! *Owns* users, rows of aggregates and paths of funnels in memory. *Does not own* epochs and commits, nor
 //! what is read from slabs.
 
-use crate::aggregate::{Aggregate, Place};
+use crate::aggregate::{self, Aggregate, Place};
 use crate::changes::Changes;
-use crate::funnel::Funnel;
+use crate::funnel::{self, Funnel};
 use crate::groups::{DimensionGroups, GroupsIndex};
-use crate::hydrate::{rows_layout, steps_layout};
 use crate::job::Job;
 use crate::model::{DimensionChange, Fact, Symbol};
 use crate::state::SlabRows;
@@ -145,12 +144,12 @@ impl Tables {
         users.take_dirty(&mut versions);
         let mut slabs = vec![versions];
         for (spec, aggregate) in job.aggregates.iter().zip(aggregates) {
-            let mut rows = SlabRows::new(rows_layout(&spec.name, aggregate.width()));
+            let mut rows = SlabRows::new(aggregate::layout(&spec.name, aggregate.width()));
             aggregate.take_dirty(&mut rows);
             slabs.push(rows);
         }
         for (spec, funnel) in job.funnels.iter().zip(funnels) {
-            let mut events = SlabRows::new(steps_layout(&spec.name));
+            let mut events = SlabRows::new(funnel::layout(&spec.name));
             funnel.take_fresh(&mut events);
             slabs.push(events);
         }

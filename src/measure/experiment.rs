@@ -8,6 +8,7 @@
 //! Every trial begins with the same bytes. Both runs are whole processes of this program, one after the
 //! other, and their answers must be the same.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -77,6 +78,8 @@ pub struct Point {
     pub recompute_seconds: f64,
     /// `recompute_seconds / seconds`, within each trial.
     pub times_faster: f64,
+    /// Records that each operator of the dataflow took in.
+    pub stage_records: BTreeMap<String, u64>,
     /// What the run did; the same in every trial but for the trailing bytes of compressed files.
     pub work: child::Effort,
 }
@@ -100,6 +103,7 @@ pub fn point(trials: &[Trial]) -> Option<Point> {
         seconds: of(|trial| trial.incremental.seconds),
         recompute_seconds: of(|trial| trial.recomputed.seconds),
         times_faster: of(|trial| trial.recomputed.seconds / trial.incremental.seconds),
+        stage_records: first.incremental.usage.stage_records.clone(),
         work: first.incremental.effort,
     })
 }
@@ -142,6 +146,7 @@ mod tests {
             seconds: 1.0,
             recompute_seconds: *ratio,
             times_faster: *ratio,
+            stage_records: BTreeMap::new(),
             work: child::Effort::default(),
         };
         (0..).zip(ratios).map(point).collect()

@@ -11,6 +11,13 @@ pub struct Parcel<T> {
     pub rows: Vec<T>,
 }
 
+impl<T> Parcel<T> {
+    /// Rows of all `parcels`.
+    pub fn rows_of(parcels: &[Self]) -> usize {
+        parcels.iter().map(|parcel| parcel.rows.len()).sum()
+    }
+}
+
 /// Rows being packed, by the worker that they go to.
 #[derive(Debug)]
 pub struct Parcels<T> {

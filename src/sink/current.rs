@@ -82,6 +82,7 @@ pub fn current<'s>(
         move |frontiers| {
             let _at_work = stage.at_work();
             input.for_each(|capability, changes| {
+                stage.took(changes.len());
                 state.commits.hold(&capability, 0);
                 if let Some(epoch) = capability.least() {
                     let waiting = state.waiting.entry(Commit::of(*epoch)).or_default();

@@ -88,6 +88,7 @@ pub fn events<'s>(
                 }
             });
             verdicts.for_each(|capability, parcels| {
+                stage.took(Parcel::rows_of(parcels));
                 state.commits.hold(&capability, 0);
                 if let Some(waiting) = state.stash.entry(&capability, 1) {
                     waiting.verdicts.extend(parcels.drain(..).map(|parcel| parcel.rows));

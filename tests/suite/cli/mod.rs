@@ -131,6 +131,11 @@ fn the_report_is_one_json_object() {
     for key in ["seconds", "events_per_second", "peak_rss_bytes", "commits", "commit"] {
         assert!(report[key].as_f64().is_some_and(|value| value > 0.0), "{key} in {report:#}");
     }
+    // 43 events and 10 users; one event is broken, and two are copies.
+    for (operator, records) in [("ingest::decode", 53), ("dedup::admit", 42), ("enrich::users", 50)]
+    {
+        assert_eq!(report["stage_records"][operator], records, "{operator} in {report:#}");
+    }
     let size = |partition| std::fs::metadata(fixture.partition("events", partition)).unwrap().len();
     assert_eq!(report["cut"]["events"], serde_json::json!({"0": size(0), "1": size(1)}));
     let tables = report["tables"].as_object().unwrap();
