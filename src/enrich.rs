@@ -254,6 +254,7 @@ impl State {
         let mut ready = Vec::new();
         for (commit, parts) in self.mailbox.take() {
             self.written.extend(parts.iter().filter_map(Finished::slab).cloned());
+            self.context.live.prune(&mut self.written);
             if self.evicting == Some(commit) {
                 self.tables.evict();
                 self.hydration = Hydration::open(&self.context, &self.tables, &self.written);

@@ -141,6 +141,7 @@ impl IdSet {
     /// Notes slabs that now hold ids of this run.
     pub fn written(&mut self, slabs: Vec<SlabMeta>) {
         self.written.extend(slabs);
+        self.context.live.prune(&mut self.written);
     }
 
     /// Bytes in memory.

@@ -13,7 +13,7 @@ use crate::meters::Meters;
 use crate::model::{Commit, Incarnation, Interner, Symbol};
 use crate::offload::Lane;
 use crate::sink::{CommitParts, Leaf, Stored, TableIndex, TableSet};
-use crate::state::{self, Layout, Reader, SlabMeta, WriteOptions, write_buckets};
+use crate::state::{self, Layout, LiveSlabs, Reader, SlabMeta, WriteOptions, write_buckets};
 
 /// What the stages of a worker share.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct WorkerContext {
     pub start: Commit,
     /// The job at that commit.
     pub stored: Arc<Stored>,
+    /// The slabs of the newest commit.
+    pub live: LiveSlabs,
     /// The folder of state files.
     pub state_dir: PathBuf,
     /// The files of the lake.
@@ -74,10 +76,9 @@ impl WorkerContext {
         result.map_err(|error| self.failure.fail(error.into())).ok()
     }
 
-    /// Opens the slabs of a collection: those of the start, and those `written` since.
+    /// Opens the slabs of a collection: those of the newest commit, and those `written` for later ones.
     pub fn open_slabs(&self, layout: &Layout, written: &[SlabMeta]) -> Reader {
-        let mut slabs = self.stored.slabs.collection(&layout.collection).to_vec();
-        slabs.extend(written.iter().filter(|slab| slab.collection == layout.collection).cloned());
+        let slabs = self.live.with(&layout.collection, written);
         let opened = self.check(Reader::open(&self.state_dir, layout, &slabs));
         // The run stops; until then nothing is found, and nothing is committed.
         opened.unwrap_or_else(|| {

@@ -24,7 +24,7 @@ use crate::sink::{Stored, TableSet};
 use crate::source::feed::Role;
 use crate::source::mark::Marks;
 use crate::source::{self, OpenOptions, Source};
-use crate::state;
+use crate::state::{self, LiveSlabs};
 use crate::symbols;
 
 /// What a run starts with.
@@ -34,6 +34,7 @@ pub(super) struct Opened {
     pub tables: Arc<TableSet>,
     pub loaded: Vec<LoadedTable>,
     pub stored: Stored,
+    pub live: LiveSlabs,
     pub commit: Commit,
     pub incarnation: Incarnation,
     pub interner: Arc<Interner>,
@@ -98,6 +99,7 @@ pub(super) fn open_beside(
         tables: Arc::new(TableSet::new(job)?),
         loaded: Vec::new(),
         sources: open_sources(job, options, &stored)?,
+        live: LiveSlabs::new(commit.0, stored.slabs.clone()),
         stored,
         commit,
         incarnation,
@@ -149,6 +151,7 @@ pub(super) fn open(job: &Arc<Job>, options: &RunOptions) -> anyhow::Result<(Open
         store,
         tables,
         loaded: Vec::new(),
+        live: LiveSlabs::new(commit.0, stored.slabs.clone()),
         stored,
         commit,
         incarnation,

@@ -24,6 +24,7 @@ use crate::job::{FactLayout, Job};
 use crate::sink::{CommitParts, Committer, Cuts, Merger, Work};
 use crate::source::cut::Cut;
 use crate::source::{OffsetReporter, SourceError};
+use crate::state::LiveSlabs;
 use crate::worker::Failure;
 
 /// Commits that wait for the committer.
@@ -79,11 +80,12 @@ pub(super) fn lead(
     };
     let (parts, parts_queue) = bounded::<CommitParts>(COMMITS_MAX);
     let (running, opened) = start(job, options, opened, around, others.links.take(), parts)?;
+    let live = opened.live.clone();
     let committer = committer(job, opened)?;
     let reports = GroupReports::new(job)?;
     // The committer has the thread of the caller.
     let queues = (&parts_queue, &cuts_queue);
-    let finished = commit_all(committer, &reports, log, queues, &failure, progress);
+    let finished = commit_all(committer, &live, &reports, log, queues, &failure, progress);
     drop((parts_queue, cuts_queue));
     running.end(&failure)?;
     conductor.join().map_err(|_| anyhow!("the conductor panicked"))?;
@@ -258,6 +260,7 @@ fn cannot_write(path: &Path) -> String {
 /// Makes the commits of the run, in order.
 fn commit_all(
     mut committer: Committer,
+    live: &LiveSlabs,
     reports: &GroupReports,
     mut log: Option<WorkLog>,
     (parts, cuts): (&Receiver<CommitParts>, &Receiver<Cuts>),
@@ -285,6 +288,7 @@ fn commit_all(
             progress.update(|state| state.ended = true);
             break;
         }
+        live.publish(committer.commit.0, &committer.stored.slabs);
         reports.report(&committer.stored.cut);
         let commit = committer.commit;
         progress.update(|state| {

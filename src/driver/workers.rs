@@ -113,6 +113,7 @@ fn context(
         incarnation: opened.incarnation,
         start: opened.commit,
         stored: Arc::clone(stored),
+        live: opened.live.clone(),
         state_dir: job.lake.state.clone(),
         store: opened.store.clone(),
         lane: Lane::start(format!("lane-{worker}")).context("cannot start a lane")?,

@@ -54,7 +54,7 @@ use crate::meters::Meters;
 use crate::model::{Commit, Incarnation, Interner};
 use crate::offload::Lane;
 use crate::sink::{Stored, TableIndex};
-use crate::state::{self, Manifest, SlabMeta};
+use crate::state::{self, LiveSlabs, Manifest, SlabMeta};
 use crate::symbols;
 use crate::worker::{Failure, WorkerContext};
 
@@ -205,6 +205,7 @@ impl Recovery<'_> {
             incarnation: self.incarnation,
             start: Commit(0),
             stored: Arc::new(Stored::new(job.definition.clone())),
+            live: LiveSlabs::default(),
             state_dir: job.lake.state.clone(),
             store: self.store.clone(),
             lane: Lane::start(format!("lane-{worker}")).context("cannot start a lane")?,

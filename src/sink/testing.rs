@@ -15,6 +15,7 @@ use crate::lake::table::LoadedTable;
 use crate::meters::Meters;
 use crate::model::{Commit, Incarnation, Interner, Symbol};
 use crate::offload::Lane;
+use crate::state::LiveSlabs;
 use crate::worker::{Failure, WorkerContext};
 
 const JOB: &str = r#"
@@ -86,6 +87,7 @@ impl Lake {
             incarnation: Incarnation(1),
             start: Commit(0),
             stored: Arc::new(Stored::new(job.definition.clone())),
+            live: LiveSlabs::default(),
             state_dir: job.lake.state.clone(),
             store: Store::local(),
             lane: Lane::start("lane".to_owned()).unwrap(),
