@@ -54,12 +54,9 @@ impl Meters {
     /// Records of each operator of the dataflow.
     pub fn records(&self) -> BTreeMap<String, u64> {
         let stages = self.stages.lock().unwrap_or_else(|held| held.into_inner());
-        let records =
-            stages.iter().map(|(name, stage)| (name, stage.records.load(Ordering::Relaxed)));
-        records
-            .filter(|(_, records)| *records > 0)
-            .map(|(name, records)| (name.clone(), records))
-            .collect()
+        let records = |stage: &Stage| stage.records.load(Ordering::Relaxed);
+        let all = stages.iter().map(|(name, stage)| (name.clone(), records(stage)));
+        all.filter(|(_, records)| *records > 0).collect()
     }
 
     /// The most that each collection held at the end of a commit, summed over workers.

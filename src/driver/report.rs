@@ -2,6 +2,7 @@
 //! they used.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -126,16 +127,14 @@ impl Usage {
     pub fn add(&mut self, other: Usage) {
         self.cpu_seconds += other.cpu_seconds;
         self.peak_rss_bytes += other.peak_rss_bytes;
-        for (stage, seconds) in other.stage_seconds {
-            *self.stage_seconds.entry(stage).or_default() += seconds;
-        }
-        for (stage, records) in other.stage_records {
-            *self.stage_records.entry(stage).or_default() += records;
-        }
-        for (collection, bytes) in other.memory_bytes {
-            *self.memory_bytes.entry(collection).or_default() += bytes;
-        }
+        add_each(&mut self.stage_seconds, other.stage_seconds);
+        add_each(&mut self.stage_records, other.stage_records);
+        add_each(&mut self.memory_bytes, other.memory_bytes);
     }
+}
+
+fn add_each<T: Default + AddAssign>(sums: &mut BTreeMap<String, T>, more: BTreeMap<String, T>) {
+    more.into_iter().for_each(|(name, value)| *sums.entry(name).or_default() += value);
 }
 
 /// What the kernel counts time in: hundredths of a second on all its platforms.

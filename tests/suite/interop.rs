@@ -135,6 +135,8 @@ fn other_programs_read_every_snapshot_and_compute_the_same_from_the_lines() {
     fixture.report_of(2, &["--workers=2", "--commit-records=1500", "--user-memory=0"]);
     generate(&folder, &["--append", "--events=4000", "--plan-changes=20"]);
     fixture.report_of(4, &["--workers=1", "--commit-records=1500"]);
+    generate(&folder, &["--append", "--events=2000", "--moves=10"]);
+    fixture.report_of(2, &["--workers=1", "--commit-records=1500"]);
 
     let expected = fixture.path("expected");
     let recompute = in_repository("scripts/expected");
